@@ -1,0 +1,173 @@
+/* op.h: the row of the op table, and what rules are written with.
+ *
+ * A row says everything about an op. Elementwise rows need a kernel of the same name (kernels/) and partial derivatives;
+ * other primitive rows give shape, run, vjp and jvp; composite rows give only `expand`, which calls other ops. Derivative
+ * rules call ops, never kernels, so that every derivative can be recorded and differentiated again. */
+#ifndef PL_OP_H
+#define PL_OP_H
+
+#include "object.h"
+#include "value.h"
+
+typedef enum { PL_ELEMENTWISE, PL_MOVE, PL_REDUCE, PL_LINEAR, PL_OPAQUE, PL_COMPOSITE } pl_op_class;
+
+/* Symbolic partial derivatives, for partial() only. */
+#define PL_ONE ((pl_value)2)
+#define PL_MINUS_ONE ((pl_value)3)
+
+/* Which dtypes an op computes in; inputs are promoted to their common one first, then to f64 if that is not in the set. */
+enum { PL_IN_F64 = 1, PL_IN_F32 = 2, PL_IN_I64 = 4, PL_IN_BOOL = 8, PL_FLOATS = 3, PL_NUMBERS = 7, PL_ANY = 15 };
+
+typedef struct {
+  pl_context *c;
+  const pl_op *op;
+  int n;                   /* inputs */
+  pl_slot *const *in;      /* their slots */
+  const pl_value *handles; /* and handles */
+  const pl_attr *attrs;
+} pl_call;
+
+/* Reverse: rules read g (one an output; PL_ZERO where nothing arrives, never all) and give contributions to inputs k for
+ * which need[k], with pl_vjp_give. */
+typedef struct {
+  pl_context *c;
+  const pl_op *op;
+  int n;
+  const pl_value *in, *out, *g;
+  const bool *need;
+  const pl_attr *attrs;
+} pl_vjp;
+
+/* Forward: rules read the tangents t of the inputs (PL_ZERO allowed, never all) and set those of the outputs, dt. */
+typedef struct {
+  pl_context *c;
+  const pl_op *op;
+  int n;
+  const pl_value *in, *out, *t;
+  pl_value *dt;
+  const pl_attr *attrs;
+} pl_jvp;
+
+enum { PL_MAX_SAMPLE = 4 };
+
+/* A valid call for the conformance test. */
+typedef struct {
+  int n;
+  pl_value in[PL_MAX_SAMPLE];
+  pl_attr attrs[PL_MAX_ATTRS];
+  int64_t lists[PL_MAX_ATTRS][PL_MAX_RANK]; /* room for list attributes */
+  pl_object *object;                        /* released by the test */
+} pl_sample;
+
+typedef struct {
+  uint64_t state;
+} pl_sampler_random;
+
+/* kernel(args, lo, hi): indices lo <= i < hi; args points at the inputs' pointers, the outputs' pointers, then the real
+ * parameters in the kernel's dtype. */
+typedef void (*pl_kernel)(const void *args, int64_t lo, int64_t hi);
+
+struct pl_op {
+  const char *name, *formula;
+  pl_op_class kind;
+  int8_t inputs, outputs; /* inputs -1: any number >= 1 */
+  bool internal;          /* not offered to users */
+  bool in_place;          /* run may be given an output that is input 0's buffer */
+  uint8_t dtypes;         /* of its numeric inputs */
+  int8_t result;          /* elementwise: dtype of the result, -1 that of the inputs */
+  uint8_t masks;          /* bit k: input k is bool, whatever the others are */
+  uint8_t keeps;          /* bit k: input k keeps its dtype (indices, resources): no promotion */
+  const char *kernel;     /* elementwise: when its name differs */
+  pl_attr_spec attrs[PL_MAX_ATTRS + 1];
+
+  bool (*shape)(const pl_call *call, pl_spec *out); /* not elementwise, not resources */
+  void (*run)(const pl_call *call, pl_slot **out);  /* out: allocated */
+  pl_resource *(*make)(const pl_call *call);        /* instead of shape and run: the output is a resource */
+  bool share;                                       /* the output is input 0's data in another shape: no run */
+  pl_value (*partial)(pl_context *c, int k, const pl_value *in, pl_value out, const pl_attr *attrs); /* elementwise */
+  void (*vjp)(pl_vjp *v);
+  void (*jvp)(pl_jvp *j);
+  bool linear; /* in all its float inputs together: jvp is the op itself on the tangents; needs no jvp */
+  bool (*expand)(pl_context *c, const pl_op *op, int n, const pl_value *in, const pl_attr *attrs, pl_value *out);
+  int id;                     /* place in the table, */
+  pl_kernel fn[PL_DTYPES];    /* and the kernel for this machine: set when the first context is made */
+  bool (*sample)(pl_context *c, pl_sampler_random *r, int k, pl_sample *s); /* false: no k-th sample */
+};
+
+/* ---- the table ---- */
+
+void pl_ops_start(void); /* resolves kernels; once */
+/* The kernel of a name that belongs to no row (reductions, moves ...). */
+pl_kernel pl_kernel_find(const char *name, pl_dtype dtype);
+#define PL_KERNEL_OF(name, dtype)                                             \
+  ({                                                                         \
+    static pl_kernel _Atomic pl_kernels_[PL_DTYPES];                         \
+    pl_kernel k_ = pl_kernels_[dtype];                                       \
+    if (!k_) pl_kernels_[dtype] = k_ = pl_kernel_find(#name, dtype);         \
+    k_;                                                                      \
+  })
+int pl_isa(void); /* 0: baseline, 1: x86-64-v3, 2: x86-64-v4 */
+
+/* Each family's rows; a null name ends them. */
+extern pl_op pl_ops_elementwise[], pl_ops_reduce[], pl_ops_move[], pl_ops_matmul[], pl_ops_random[], pl_ops_sparse[];
+
+/* The row of a name known to exist, for rules: PL_OP(add) is looked up once a call site. */
+const pl_op *pl_op_need(const char *name);
+#define PL_OP(name)                                                  \
+  ({                                                                 \
+    static const pl_op *_Atomic pl_found_;                           \
+    const pl_op *op_ = pl_found_;                                    \
+    if (!op_) pl_found_ = op_ = pl_op_need(#name);                   \
+    op_;                                                             \
+  })
+
+/* ---- what rules are written with: ops, with PL_ZERO understood ---- */
+
+pl_value pl_call1(pl_context *c, const pl_op *op, pl_value x, const pl_attr *attrs);
+pl_value pl_call2(pl_context *c, const pl_op *op, pl_value x, pl_value y, const pl_attr *attrs);
+pl_value pl_call3(pl_context *c, const pl_op *op, pl_value x, pl_value y, pl_value z, const pl_attr *attrs);
+#define PL_UNARY(name, c, x) pl_call1(c, PL_OP(name), x, NULL)
+#define PL_BINARY(name, c, x, y) pl_call2(c, PL_OP(name), x, y, NULL)
+
+pl_value pl_plus(pl_context *c, pl_value x, pl_value y);            /* either may be PL_ZERO */
+pl_value pl_minus(pl_context *c, pl_value x, pl_value y);           /* either may be PL_ZERO */
+pl_value pl_negative(pl_context *c, pl_value x);                    /* PL_ZERO stays */
+pl_value pl_times(pl_context *c, pl_value x, pl_value y);           /* PL_ZERO if one is */
+pl_value pl_chain(pl_context *c, pl_value g, pl_value d);           /* g*d, 0 where g is 0; d may be PL_ONE ... */
+pl_value pl_like(pl_context *c, pl_value x, double number);         /* constant of x's dtype */
+pl_value pl_reshape_like(pl_context *c, pl_value x, pl_value model); /* PL_ZERO stays */
+pl_value pl_reshape_to(pl_context *c, pl_value x, int rank, const int64_t *shape);
+pl_value pl_broadcast_like(pl_context *c, pl_value x, pl_value model);
+pl_value pl_sum_to(pl_context *c, pl_value g, pl_value model); /* adjoint of broadcasting model's shape to g's */
+pl_value pl_zeros_like(pl_context *c, pl_value x);
+pl_value pl_cast(pl_context *c, pl_value x, pl_dtype dtype);
+pl_value pl_transpose_last(pl_context *c, pl_value x); /* swaps the last two axes */
+
+/* Adds a contribution to the adjoint of input k. */
+void pl_vjp_give(pl_vjp *v, int k, pl_value g);
+/* The same through op(adjoint of input k, more...), which must add to its first input (add_at, slice_add): in place
+ * when nobody else sees the adjoint. */
+void pl_vjp_give_into(pl_vjp *v, int k, const pl_op *op, int n_more, const pl_value *more, const pl_attr *attrs);
+
+/* ---- shape helpers ---- */
+
+/* The axis from an attribute (negative from the end); -1, and the error set, when out of range. */
+int pl_axis(const pl_call *call, int64_t axis, int rank);
+/* Bit set of reduced axes from a list attribute (n = -1: all); false on an error. */
+bool pl_axes(const pl_call *call, const pl_attr *list, int rank, uint32_t *set);
+/* One message for two shapes that do not fit. */
+void pl_shape_error(const pl_call *call, const char *what);
+bool pl_broadcast_shapes(const pl_call *call, int n, pl_slot *const *in, pl_spec *out);
+
+/* ---- samples ---- */
+
+double pl_sample_uniform(pl_sampler_random *r, double lo, double hi);
+/* A tensor of the shape with entries in [lo, hi); rank 0 where rank is 0. */
+pl_value pl_sample_tensor(pl_context *c, pl_sampler_random *r, double lo, double hi, int rank, ...);
+
+/* ---- execution (runner.c) ---- */
+
+/* As pl_apply; `donate` lets an in_place op write into input 0's buffer when that is unique. */
+bool pl_execute(pl_context *c, const pl_op *op, int n, const pl_value *inputs, const pl_attr *attrs, pl_value *outputs, bool donate);
+
+#endif

@@ -1,0 +1,167 @@
+/* matmul.c: matrix products by BLAS. */
+#include <cblas.h>
+#include <string.h>
+
+#include "../op.h"
+
+/* gemm: op(A) op(B) for {m, k} or {batch, m, k} matrices of one rank; attributes transpose_a, transpose_b. */
+typedef struct {
+  int64_t batch, m, n, k;
+} sizes;
+
+static bool gemm_sizes(const pl_call *call, sizes *z) {
+  const pl_slot *a = call->in[0], *b = call->in[1];
+  int r = a->rank;
+  bool ta = call->attrs[0].i, tb = call->attrs[1].i;
+  if (r != b->rank || r < 2 || r > 3 || (r == 3 && a->shape[0] != b->shape[0])) {
+    pl_shape_error(call, "matrices, or stacks of equally many, are needed");
+    return false;
+  }
+  z->batch = r == 3 ? a->shape[0] : 1;
+  z->m = a->shape[ta ? r - 1 : r - 2];
+  z->k = a->shape[ta ? r - 2 : r - 1];
+  z->n = b->shape[tb ? r - 2 : r - 1];
+  if (z->k != b->shape[tb ? r - 1 : r - 2]) {
+    pl_shape_error(call, "the inner sizes differ");
+    return false;
+  }
+  return true;
+}
+static bool gemm_shape(const pl_call *call, pl_spec *out) {
+  sizes z;
+  if (!gemm_sizes(call, &z)) return false;
+  out->rank = call->in[0]->rank;
+  out->shape[0] = (int32_t)z.batch;
+  out->shape[out->rank - 2] = (int32_t)z.m;
+  out->shape[out->rank - 1] = (int32_t)z.n;
+  return true;
+}
+static void gemm_run(const pl_call *call, pl_slot **out) {
+  sizes z;
+  if (!gemm_sizes(call, &z)) return;
+  CBLAS_TRANSPOSE ta = call->attrs[0].i ? CblasTrans : CblasNoTrans, tb = call->attrs[1].i ? CblasTrans : CblasNoTrans;
+  int m = (int)z.m, n = (int)z.n, k = (int)z.k;
+  int lda = ta == CblasTrans ? m : k, ldb = tb == CblasTrans ? k : n;
+  size_t size = pl_dtype_size((pl_dtype)out[0]->dtype);
+  if (out[0]->count == 0) return;
+  if (k == 0) {
+    memset(out[0]->data, 0, (size_t)out[0]->count * size);
+    return;
+  }
+  for (int64_t i = 0; i < z.batch; i++) {
+    if (pl_interrupted(call->c)) return;
+    const void *a = (char *)call->in[0]->data + (size_t)(i * z.m * z.k) * size;
+    const void *b = (char *)call->in[1]->data + (size_t)(i * z.k * z.n) * size;
+    void *c = (char *)out[0]->data + (size_t)(i * z.m * z.n) * size;
+    if (out[0]->dtype == PL_F64) {
+      if (n == 1)
+        cblas_dgemv(CblasRowMajor, ta, ta == CblasTrans ? k : m, ta == CblasTrans ? m : k, 1, a, lda, b, 1, 0, c, 1);
+      else
+        cblas_dgemm(CblasRowMajor, ta, tb, m, n, k, 1, a, lda, b, ldb, 0, c, n);
+    } else {
+      if (n == 1)
+        cblas_sgemv(CblasRowMajor, ta, ta == CblasTrans ? k : m, ta == CblasTrans ? m : k, 1, a, lda, b, 1, 0, c, 1);
+      else
+        cblas_sgemm(CblasRowMajor, ta, tb, m, n, k, 1, a, lda, b, ldb, 0, c, n);
+    }
+  }
+}
+static pl_value product(pl_context *c, pl_value a, pl_value b, bool ta, bool tb) {
+  return a == PL_ZERO || b == PL_ZERO ? PL_ZERO : pl_call2(c, PL_OP(gemm), a, b, (pl_attr[]){PL_INT(ta), PL_INT(tb)});
+}
+static void gemm_vjp(pl_vjp *v) {
+  pl_context *c = v->c;
+  pl_value a = v->in[0], b = v->in[1], g = v->g[0];
+  bool ta = v->attrs[0].i, tb = v->attrs[1].i;
+  if (v->need[0]) pl_vjp_give(v, 0, ta ? product(c, b, g, tb, true) : product(c, g, b, false, !tb));
+  if (v->need[1]) pl_vjp_give(v, 1, tb ? product(c, g, a, true, ta) : product(c, a, g, !ta, false));
+}
+static void gemm_jvp(pl_jvp *j) {
+  bool ta = j->attrs[0].i, tb = j->attrs[1].i;
+  j->dt[0] = pl_plus(j->c, product(j->c, j->t[0], j->in[1], ta, tb), product(j->c, j->in[0], j->t[1], ta, tb));
+}
+
+/* NumPy's ranks: vectors are rows on the left and columns on the right, leading axes broadcast. */
+static bool matmul_expand(pl_context *c, const pl_op *op, int n, const pl_value *in, const pl_attr *attrs, pl_value *out) {
+  pl_slot *a = pl_slot_get(c, in[0]), *b = pl_slot_get(c, in[1]);
+  if (!a || !b) return false;
+  pl_slot *both[] = {a, b};
+  pl_call call = {c, op, n, both, in, attrs};
+  if (a->rank == 0 || b->rank == 0) {
+    pl_shape_error(&call, "numbers are multiplied with *");
+    return false;
+  }
+  int64_t ka = a->shape[a->rank - 1], kb = b->shape[b->rank > 1 ? b->rank - 2 : 0];
+  if (ka != kb) {
+    pl_shape_error(&call, "the last axis of the first and the last but one of the second must agree");
+    return false;
+  }
+  int64_t m = a->rank > 1 ? a->shape[a->rank - 2] : 1, k = b->rank > 1 ? b->shape[b->rank - 1] : 1;
+  bool row = a->rank == 1, column = b->rank == 1;
+  int64_t shape[PL_MAX_RANK + 2];
+  int rank = 0;
+  pl_value p;
+  pl_attr plain[] = {PL_INT(0), PL_INT(0)};
+  if (b->rank <= 2) { /* one matrix on the right: the left is one tall matrix */
+    for (int i = 0; i < a->rank - 1; i++) shape[rank++] = a->shape[i];
+    if (!column) shape[rank++] = k;
+    int64_t rows = ka ? a->count / ka : 1;
+    if (!ka)
+      for (int i = rows = 1, e = a->rank - 1; i <= e; i++) rows *= a->shape[i - 1];
+    p = pl_call2(c, PL_OP(gemm), pl_reshape_to(c, in[0], 2, (int64_t[]){rows, ka}), pl_reshape_to(c, in[1], 2, (int64_t[]){kb, k}), plain);
+  } else {
+    pl_slot la = *a, lb = *b; /* the leading axes */
+    la.rank = (uint8_t)(row ? 0 : a->rank - 2);
+    lb.rank = (uint8_t)(b->rank - 2);
+    pl_slot *leading[] = {&la, &lb};
+    pl_spec lead = {.rank = 0};
+    call.in = leading;
+    if (!pl_broadcast_shapes(&call, 2, leading, &lead)) return false;
+    int64_t batch = 1, sa[PL_MAX_RANK], sb[PL_MAX_RANK];
+    for (int i = 0; i < lead.rank; i++) batch *= sa[i] = sb[i] = shape[rank++] = lead.shape[i];
+    sa[lead.rank] = m, sa[lead.rank + 1] = ka, sb[lead.rank] = kb, sb[lead.rank + 1] = k;
+    pl_value x = row ? pl_reshape_to(c, in[0], 2, (int64_t[]){1, ka}) : in[0];
+    x = pl_call1(c, PL_OP(broadcast_to), x, &PL_INTS(lead.rank + 2, sa));
+    pl_value y = pl_call1(c, PL_OP(broadcast_to), in[1], &PL_INTS(lead.rank + 2, sb));
+    p = pl_call2(c, PL_OP(gemm), pl_reshape_to(c, x, 3, (int64_t[]){batch, m, ka}), pl_reshape_to(c, y, 3, (int64_t[]){batch, kb, k}), plain);
+    if (!row) shape[rank++] = m;
+    shape[rank++] = k;
+  }
+  out[0] = pl_reshape_to(c, p, rank, shape);
+  return out[0] != PL_NONE;
+}
+
+static bool gemm_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s) {
+  s->n = 2;
+  s->attrs[0] = PL_INT(k & 1);
+  s->attrs[1] = PL_INT(k >> 1 & 1);
+#define T(...) pl_sample_tensor(c, r, -1, 1, __VA_ARGS__)
+  if (k < 4) s->in[0] = k & 1 ? T(2, 4, 3) : T(2, 3, 4), s->in[1] = k & 2 ? T(2, 5, 4) : T(2, 4, 5);
+  if (k >= 4 && k < 8) s->in[0] = k & 1 ? T(3, 2, 4, 3) : T(3, 2, 3, 4), s->in[1] = k & 2 ? T(3, 2, 1, 4) : T(3, 2, 4, 1);
+  if (k == 8) s->in[0] = T(2, 3, 0), s->in[1] = T(2, 0, 2);
+  return k <= 8;
+}
+static bool matmul_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s) {
+  s->n = 2;
+  switch (k) {
+    case 0: s->in[0] = T(2, 3, 4), s->in[1] = T(2, 4, 2); return true;
+    case 1: s->in[0] = T(1, 4), s->in[1] = T(1, 4); return true;
+    case 2: s->in[0] = T(1, 4), s->in[1] = T(2, 4, 2); return true;
+    case 3: s->in[0] = T(3, 2, 3, 4), s->in[1] = T(1, 4); return true;
+    case 4: s->in[0] = T(3, 2, 3, 4), s->in[1] = T(2, 4, 5); return true;
+    case 5: s->in[0] = T(3, 2, 3, 4), s->in[1] = T(4, 3, 1, 4, 2); return true;
+    case 6: s->in[0] = T(1, 4), s->in[1] = T(3, 2, 4, 2); return true;
+    case 7: s->in[0] = T(2, 1, 1), s->in[1] = T(2, 1, 1); return true;
+    case 8: s->in[0] = T(2, 2, 0), s->in[1] = T(1, 0); return true;
+    default: return false;
+  }
+}
+
+pl_op pl_ops_matmul[] = {
+  {.name = "gemm", .formula = "matrix product of matrices or stacks of them, either transposed", .kind = PL_LINEAR, .inputs = 2, .outputs = 1, .internal = true,
+   .dtypes = PL_FLOATS, .attrs = {{"transpose_a", PL_AS_FLAG, false, 0}, {"transpose_b", PL_AS_FLAG, false, 0}}, .shape = gemm_shape, .run = gemm_run,
+   .vjp = gemm_vjp, .jvp = gemm_jvp, .sample = gemm_sample},
+  {.name = "matmul", .formula = "matrix product; leading axes broadcast, vectors are rows on the left and columns on the right", .kind = PL_COMPOSITE,
+   .inputs = 2, .outputs = 1, .expand = matmul_expand, .sample = matmul_sample},
+  {0},
+};

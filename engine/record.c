@@ -1,0 +1,195 @@
+#include "record.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+bool pl_record(pl_context *c, const pl_op *op, int n_in, pl_slot *const *in, const pl_attr *attrs, int n_out,
+               pl_slot *const *out) {
+  pl_tape *r = c->recording;
+  uint32_t slots_in[8], slots_out[PL_MAX_OUTPUTS], *ids = slots_in;
+  if (n_in > 8 && !(ids = pl_memory_new(c, (size_t)n_in * sizeof *ids))) return false;
+  bool ok = true;
+  for (int i = 0; i < n_in; i++) {
+    ids[i] = pl_slot_index(in[i]->handle);
+    if (in[i]->recording != r->serial && in[i]->captured != r->serial) {
+      in[i]->captured = r->serial;
+      if (!pl_scope_push(c, &r->captured, ids[i])) {
+        ok = false;
+        break;
+      }
+      in[i]->refs++;
+    }
+  }
+  for (int i = 0; i < n_out; i++) slots_out[i] = pl_slot_index(out[i]->handle);
+  ok = ok && pl_program_append(c, &r->program, op, n_in, ids, attrs, n_out, slots_out);
+  if (ids != slots_in) pl_memory_free(c, ids);
+  return ok;
+}
+
+const char *pl_parameter_name(pl_context *c, pl_value v) {
+  for (pl_region *r = c->recording ? c->recording->open : NULL; r; r = r->outer)
+    for (int i = 0; i < r->n; i++)
+      if (r->x[i] == v) return r->names && r->names[i] ? r->names[i] : "";
+  return "";
+}
+
+static void recording_free(pl_context *c, pl_tape *r) {
+  for (int64_t i = r->scope.n; i-- > 0;)
+    if (r->scope.slots[i]) pl_release(c, pl_slot_at(c, r->scope.slots[i])->handle);
+  for (int64_t i = 0; i < r->captured.n; i++) pl_release(c, pl_slot_at(c, r->captured.slots[i])->handle);
+  pl_program_free(c, &r->program);
+  pl_memory_free(c, r->scope.slots);
+  pl_memory_free(c, r->captured.slots);
+  pl_memory_free(c, r);
+}
+
+pl_region *pl_region_open(pl_context *c, int n, const pl_value *x, const char *const *names, pl_value *inputs) {
+  if (c->status) return NULL;
+  pl_region *r = pl_memory_new(c, sizeof *r + (size_t)n * (2 * sizeof(pl_value) + sizeof(char *)));
+  if (!r) return NULL;
+  *r = (pl_region){.context = c, .n = n, .outermost = !c->recording, .saved_line = c->line};
+  r->x = (pl_value *)(r + 1);
+  r->inputs = r->x + n;
+  r->names = (char **)(r->inputs + n);
+  for (int i = 0; i < n; i++) {
+    r->x[i] = r->inputs[i] = PL_NONE;
+    r->names[i] = names && names[i] ? strdup(names[i]) : NULL;
+  }
+  if (r->outermost) {
+    pl_tape *rec = pl_memory_new(c, sizeof *rec);
+    if (!rec) {
+      pl_region_free(r);
+      return NULL;
+    }
+    *rec = (pl_tape){.serial = ++c->recordings};
+    r->recording = rec;
+    r->saved_scope = c->scope;
+    c->recording = rec;
+    c->scope = &rec->scope;
+  } else {
+    r->recording = c->recording;
+  }
+  r->open = true;
+  for (int i = 0; i < n; i++) {
+    pl_slot *s = pl_slot_get(c, x[i]);
+    if (s && (s->flags & PL_FLAG_BORROWED)) pl_slot_check(c, s);
+    if (!s || c->status) break;
+    if ((s->flags & PL_FLAG_RESOURCE) || s->dtype > PL_F32) {
+      pl_error(c, PL_ERROR_TYPE, "the parameter%s%s is %s: only f64 and f32 tensors can be differentiated",
+               r->names[i] ? " " : "", r->names[i] ? r->names[i] : "",
+               s->flags & PL_FLAG_RESOURCE ? "not a tensor" : pl_dtype_name(s->dtype));
+      break;
+    }
+    inputs[i] = r->inputs[i] = pl_call1(c, PL_OP(identity), x[i], NULL);
+  }
+  if (c->status) {
+    pl_region_free(r);
+    return NULL;
+  }
+  /* Flag after making the aliases: x[i] may stand in the list twice. */
+  for (int i = 0; i < n; i++) {
+    pl_slot *s = pl_slot_find(c, x[i]);
+    if (s->recording == r->recording->serial) continue; /* an enclosing derivative's own value: a partial derivative */
+    r->x[i] = x[i];
+    s->flags |= PL_FLAG_PARAMETER;
+    s->parameters++;
+  }
+  r->outer = r->recording->open;
+  r->recording->open = r;
+  r->start = r->stop = r->recording->program.n;
+  return r;
+}
+
+void pl_region_close(pl_region *r) {
+  if (!r || !r->open) return;
+  pl_context *c = r->context;
+  pl_tape *rec = r->recording;
+  while (rec && rec->open && rec->open != r) pl_region_close(rec->open); /* inner ones left open by an error */
+  if (rec && rec->open == r) rec->open = r->outer;
+  r->open = false;
+  if (rec) r->stop = rec->program.n;
+  for (int i = 0; i < r->n; i++) {
+    pl_slot *s = r->x[i] == PL_NONE ? NULL : pl_slot_find(c, r->x[i]);
+    if (s && s->parameters && --s->parameters == 0) s->flags &= (uint8_t)~PL_FLAG_PARAMETER;
+  }
+  if (r->outermost && rec) {
+    c->recording = NULL;
+    c->scope = r->saved_scope;
+    c->line = r->saved_line;
+  }
+}
+
+void pl_region_free(pl_region *r) {
+  if (!r) return;
+  pl_context *c = r->context;
+  pl_region_close(r);
+  if (r->outermost && r->recording) recording_free(c, r->recording);
+  for (int i = 0; i < r->n; i++) free(r->names[i]);
+  pl_memory_free(c, r);
+}
+
+static bool is_finite(const pl_slot *s) {
+  if (s->flags & PL_FLAG_RESOURCE) return true;
+  if (s->dtype == PL_F64) {
+    const double *x = s->data;
+    for (int64_t i = 0; i < s->count; i++)
+      if (!isfinite(x[i])) return false;
+  } else if (s->dtype == PL_F32) {
+    const float *x = s->data;
+    for (int64_t i = 0; i < s->count; i++)
+      if (!isfinite(x[i])) return false;
+  }
+  return true;
+}
+
+bool pl_region_find_nan(pl_region *r, char *text, size_t size) {
+  pl_context *c = r->context;
+  const pl_program *p = &r->recording->program;
+  int64_t stop = r->open ? p->n : r->stop;
+  if (r->spent) return false;
+  for (int i = 0; i < r->n; i++) {
+    pl_slot *s = pl_slot_find(c, r->inputs[i]);
+    if (s && !is_finite(s)) {
+      snprintf(text, size, "the parameter %s is not finite itself", r->names[i] ? r->names[i] : "");
+      return true;
+    }
+  }
+  for (int64_t k = r->start; k < stop; k++) {
+    const pl_instruction *q = &p->instructions[k];
+    const uint32_t *o = p->operands + q->operands;
+    bool bad = false;
+    for (int i = 0; i < q->n_out; i++) bad = bad || !is_finite(pl_slot_at(c, o[q->n_in + i]));
+    if (!bad) continue;
+    char line[PL_TEXT], shape[PL_TEXT];
+    int n = snprintf(text, size, "%s%s%s first gave a NaN or infinity", q->op->name,
+                     *pl_line_text(c, q->line, line) ? " at " : "", line);
+    for (int i = 0; i < q->n_in && i < 3 && n > 0 && (size_t)n < size; i++) {
+      pl_slot *s = pl_slot_at(c, o[i]);
+      if (s->flags & PL_FLAG_RESOURCE) continue;
+      double lo = INFINITY, hi = -INFINITY;
+      for (int64_t j = 0; j < s->count && s->dtype <= PL_I64; j++) {
+        double x = s->dtype == PL_F64   ? ((const double *)s->data)[j]
+                   : s->dtype == PL_F32 ? (double)((const float *)s->data)[j]
+                                        : (double)((const int64_t *)s->data)[j];
+        if (x < lo) lo = x;
+        if (x > hi) hi = x;
+      }
+      if (s->count > 0 && s->dtype <= PL_I64)
+        n += snprintf(text + n, size - (size_t)n, "%s argument %d %s from %g to %g", i ? "," : ":", i + 1,
+                      pl_shape_text(shape, s->rank, s->shape), lo, hi);
+    }
+    return true;
+  }
+  return false;
+}
+
+bool pl_replay(pl_region *r, int64_t k, pl_value *outputs) {
+  pl_context *c = r->context;
+  const pl_program *p = &r->recording->program;
+  const pl_instruction *q = &p->instructions[k];
+  pl_value in[PL_MAX_INPUTS];
+  for (int i = 0; i < q->n_in; i++) in[i] = pl_slot_at(c, p->operands[q->operands + (uint32_t)i])->handle;
+  return pl_apply(c, q->op, q->n_in, in, q->attrs, outputs);
+}

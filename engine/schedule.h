@@ -1,0 +1,19 @@
+/* schedule.h: who runs a kernel where. Owns threads and blocks; results never depend on either. */
+#ifndef PL_SCHEDULE_H
+#define PL_SCHEDULE_H
+
+#include "op.h"
+
+enum { PL_BLOCK = 1024 }; /* elements that stay in L1 across the operands of a program of elementwise ops */
+
+/* Calls kernel(args, lo, hi) over [0, n) in pieces of a whole number of `grain` indices, on threads where n*work (in
+ * elementary operations) is worth it. Stops early, with the error set, on an interrupt. */
+void pl_for(pl_context *c, pl_kernel kernel, const void *args, int64_t n, int64_t grain, double work);
+
+/* Runs an elementwise op's kernel for n elements of the output's shape, broadcasting inputs as it goes. */
+void pl_elementwise(const pl_call *call, pl_dtype dtype, pl_slot *out);
+
+/* Sets the kernel's real parameters at p, in dtype; returns the end. */
+char *pl_kernel_reals(char *p, pl_dtype dtype, int n, const double *x);
+
+#endif

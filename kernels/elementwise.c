@@ -1,0 +1,97 @@
+/* Elementwise arithmetic and functions: y_i = f(x_i). */
+#include "kernel.h"
+
+typedef struct { const real *x; real *y; } unary_args;
+typedef struct { const real *x, *z; real *y; } binary_args;
+
+#define UNARY(name, expression)              \
+  typedef unary_args name##_args;            \
+  PL_KERNEL(name) { const real x = a.x[i]; a.y[i] = (expression); }
+#define BINARY(name, expression)             \
+  typedef binary_args name##_args;           \
+  PL_KERNEL(name) { const real x = a.x[i], z = a.z[i]; a.y[i] = (expression); }
+
+#if PL_DTYPE_ID <= 2
+BINARY(add, x + z)
+BINARY(sub, x - z)
+BINARY(mul, x*z)
+UNARY(neg, -x)
+UNARY(square, x*x)
+UNARY(sign, x > 0 ? 1 : x < 0 ? -1 : x) /* a NaN stays */
+/* A NaN in either is the result. */
+BINARY(maximum, x > z || x != x ? x : z)
+BINARY(minimum, x < z || x != x ? x : z)
+#endif
+
+#if PL_FLOATING
+UNARY(abs, fabs(x))
+BINARY(div, x/z)
+BINARY(mod, x - z*floor(x/z)) /* of the divisor's sign, as in Lua */
+BINARY(pow, pow(x, z))
+UNARY(exp, exp(x))
+UNARY(log, log(x))
+UNARY(log1p, log1p(x))
+UNARY(expm1, expm1(x))
+UNARY(sqrt, sqrt(x))
+UNARY(sin, sin(x))
+UNARY(cos, cos(x))
+UNARY(tan, tan(x))
+UNARY(tanh, tanh(x))
+UNARY(sigmoid, 1/(1 + exp(-x)))
+/* g*d of the chain rule, 0 where g is 0 whatever d is: what a mask cut off contributes nothing, be it infinite. */
+BINARY(chain, x == 0 ? 0 : x*z)
+
+typedef struct { const real *x; real *y; real b; } softplus_args;
+PL_KERNEL(softplus) { /* log(1 + exp(b x))/b without overflow */
+  const real z = a.b*a.x[i], e = log1p(exp(-fabs(z)));
+  a.y[i] = ((z > 0 ? z : 0) + e)/a.b;
+  a.y[i] = z != z ? z : a.y[i];
+}
+#elif PL_DTYPE_ID == 2
+UNARY(abs, x < 0 ? -x : x)
+/* floored; 0 for a zero divisor, and for -1 (whose quotient may overflow) */
+typedef binary_args mod_args;
+PL_ROW_KERNEL(mod) {
+  const real x = a.x[i], z = a.z[i];
+  real m = z == 0 || z == -1 ? 0 : x % z;
+  if (m != 0 && (m < 0) != (z < 0)) m += z;
+  a.y[i] = m;
+}
+#endif
+
+/* Comparisons give bytes. */
+typedef struct { const real *x, *z; uint8_t *y; } compare_args;
+#define COMPARE(name, operator)             \
+  typedef compare_args name##_args;         \
+  PL_KERNEL(name) { a.y[i] = a.x[i] operator a.z[i]; }
+COMPARE(lt, <)
+COMPARE(le, <=)
+COMPARE(gt, >)
+COMPARE(ge, >=)
+COMPARE(eq, ==)
+COMPARE(ne, !=)
+
+typedef struct { const uint8_t *c; const real *x, *z; real *y; } where_args;
+PL_KERNEL(where) { a.y[i] = a.c[i] ? a.x[i] : a.z[i]; }
+
+#if PL_DTYPE_ID == 3
+BINARY(logical_and, x && z)
+BINARY(logical_or, x || z)
+UNARY(logical_not, !x)
+#endif
+
+/* Casts to `real`. Floats to i64 truncate; what does not fit becomes the most negative number. */
+#if PL_DTYPE_ID == 2
+#define FROM_FLOAT(x) ((x) >= -9.2e18 && (x) <= 9.2e18 ? (real)(x) : INT64_MIN)
+#elif PL_DTYPE_ID == 3
+#define FROM_FLOAT(x) ((x) != 0)
+#else
+#define FROM_FLOAT(x) ((real)(x))
+#endif
+#define CAST(name, type, expression)                                       \
+  typedef struct { const type *x; real *y; } name##_args;                  \
+  PL_KERNEL(name) { const type x = a.x[i]; a.y[i] = (expression); }
+CAST(cast_f64, double, FROM_FLOAT(x))
+CAST(cast_f32, float, FROM_FLOAT(x))
+CAST(cast_i64, int64_t, PL_DTYPE_ID == 3 ? x != 0 : (real)x)
+CAST(cast_bool, uint8_t, (real)x)

@@ -1,0 +1,92 @@
+/* kernel.h: the dialect in which every formula is written once, compiled by the C compiler and by nvcc.
+ *
+ *   typedef struct { const real *x; real *y; real b; } softplus_args;
+ *   PL_KERNEL(softplus) { real z = a.b*a.x[i]; a.y[i] = ...; }
+ *
+ * A file is compiled for each instruction set and dtype, with PL_REAL the dtype (f64, f32, i64, u8) called `real`.
+ * PL_KERNEL bodies compute element i from elements i alone: they are vectorized. Their arguments are the inputs' pointers,
+ * the output's, then real parameters. Buffers are 64-byte aligned and padded, and whole vectors are computed, so that
+ * f(x_i) does not depend on i, n or who computes it. PL_ROW_KERNEL bodies do a piece of work i of any size, write nothing
+ * that another i reads or writes, and take the structs declared in shapes.h.
+ *
+ * On the CPU a kernel is name_range(args, lo, hi) in a table that the engine reads (the linker section pl_kernels); under
+ * nvcc it is a grid-stride kernel. What accumulates is never `restrict`. */
+#ifndef PL_KERNEL_H
+#define PL_KERNEL_H
+
+#include <math.h>
+#include <stdint.h>
+
+typedef struct {
+  const char *name;
+  int isa, dtype;
+  void (*fn)(const void *args, int64_t lo, int64_t hi);
+} pl_kernel_entry;
+
+#ifdef PL_REAL
+typedef PL_REAL real;
+#define PL_FLOATING (PL_DTYPE_ID <= 1)
+
+#ifdef __CUDACC__
+#define PL_FN static inline __host__ __device__
+#define PL_KERNEL(name)                                                                          \
+  static __device__ void name##_at(const name##_args &a, int64_t i);                             \
+  extern "C" __global__ void name##_cuda(name##_args a, int64_t lo, int64_t hi) {                \
+    for (int64_t i = lo + blockIdx.x*(int64_t)blockDim.x + threadIdx.x; i < hi; i += (int64_t)gridDim.x*blockDim.x) \
+      name##_at(a, i);                                                                           \
+  }                                                                                              \
+  static __device__ void name##_at(const name##_args &a, int64_t i)
+#define PL_ROW_KERNEL PL_KERNEL
+#else
+#define PL_FN static inline
+#define PL_ENTRY(name)                                                                                      \
+  static void name##_range(const void *args, int64_t lo, int64_t hi);                                       \
+  __attribute__((section("pl_kernels"), used, aligned(8))) static const pl_kernel_entry name##_entry = {    \
+      #name, PL_ISA_ID, PL_DTYPE_ID, name##_range};
+#define PL_KERNEL(name)                                                   \
+  PL_ENTRY(name)                                                          \
+  PL_FN void name##_at(const name##_args a, int64_t i);                   \
+  static void name##_range(const void *args, int64_t lo, int64_t hi) {    \
+    const name##_args a = *(const name##_args *)args;                     \
+    const int64_t whole = 64 / (int64_t)sizeof(real);                     \
+    hi = lo + ((hi - lo + whole - 1) & -whole); /* whole vectors */        \
+    _Pragma("omp simd") for (int64_t i = lo; i < hi; i++) name##_at(a, i); \
+  }                                                                       \
+  PL_FN void name##_at(const name##_args a, int64_t i)
+#define PL_ROW_KERNEL(name)                                             \
+  PL_ENTRY(name)                                                        \
+  PL_FN void name##_at(const name##_args a, int64_t i);                 \
+  static void name##_range(const void *args, int64_t lo, int64_t hi) {  \
+    const name##_args a = *(const name##_args *)args;                   \
+    for (int64_t i = lo; i < hi; i++) name##_at(a, i);                  \
+  }                                                                     \
+  PL_FN void name##_at(const name##_args a, int64_t i)
+
+/* glibc's vector functions (libmvec, at most 4 ulp) without -ffast-math: its own header declares them for that only. */
+#if defined __GNUC__ && !defined __clang__ && defined __x86_64__
+#define PL_VECTOR(f)                                                                             \
+  extern double f(double) __attribute__((const, nothrow, leaf, simd("notinbranch")));            \
+  extern float f##f(float) __attribute__((const, nothrow, leaf, simd("notinbranch")));
+PL_VECTOR(exp) PL_VECTOR(log) PL_VECTOR(log1p) PL_VECTOR(expm1) PL_VECTOR(sin) PL_VECTOR(cos) PL_VECTOR(tan) PL_VECTOR(tanh)
+extern double pow(double, double) __attribute__((const, nothrow, leaf, simd("notinbranch")));
+extern float powf(float, float) __attribute__((const, nothrow, leaf, simd("notinbranch")));
+#endif
+#endif
+
+/* The math of `real`. */
+#if PL_DTYPE_ID == 1
+#define exp(x) expf(x)
+#define log(x) logf(x)
+#define log1p(x) log1pf(x)
+#define expm1(x) expm1f(x)
+#define sin(x) sinf(x)
+#define cos(x) cosf(x)
+#define tan(x) tanf(x)
+#define tanh(x) tanhf(x)
+#define pow(x, z) powf(x, z)
+#define sqrt(x) sqrtf(x)
+#define fabs(x) fabsf(x)
+#define floor(x) floorf(x)
+#endif
+#endif
+#endif

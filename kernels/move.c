@@ -1,0 +1,73 @@
+/* Data movement: strided copies and sums, gathers and scatters, ranges. */
+#include "kernel.h"
+#include "shapes.h"
+
+PL_FN void offsets(const strided_args *a, int64_t i, int64_t *x, int64_t *y) {
+  *x = *y = 0;
+  for (int64_t d = a->rank - 2; d >= 0; d--) {
+    const int64_t k = i % a->shape[d];
+    i /= a->shape[d];
+    *x += k*a->xs[d];
+    *y += k*a->ys[d];
+  }
+}
+
+typedef strided_args copy_strided_args;
+PL_ROW_KERNEL(copy_strided) {
+  int64_t ox, oy;
+  offsets(&a, i, &ox, &oy);
+  const real *x = (const real *)a.x + ox;
+  real *y = (real *)a.y + oy;
+  const int64_t n = a.shape[a.rank - 1], sx = a.xs[a.rank - 1], sy = a.ys[a.rank - 1];
+  if (sx == 1 && sy == 1)
+    for (int64_t k = 0; k < n; k++) y[k] = x[k];
+  else if (sx == 0 && sy == 1)
+    for (int64_t k = 0; k < n; k++) y[k] = x[0];
+  else
+    for (int64_t k = 0; k < n; k++) y[k*sy] = x[k*sx];
+}
+
+typedef strided_args add_strided_args;
+PL_ROW_KERNEL(add_strided) {
+  int64_t ox, oy;
+  offsets(&a, i, &ox, &oy);
+  const real *x = (const real *)a.x + ox;
+  real *y = (real *)a.y + oy;
+  const int64_t n = a.shape[a.rank - 1], sx = a.xs[a.rank - 1], sy = a.ys[a.rank - 1];
+  if (sx == 1 && sy == 1)
+    for (int64_t k = 0; k < n; k++) y[k] += x[k];
+  else
+    for (int64_t k = 0; k < n; k++) y[k*sy] += x[k*sx];
+}
+
+typedef index_args gather_args;
+PL_ROW_KERNEL(gather) {
+  const real *x = (const real *)a.x + (i/a.k*a.m + a.index[i % a.k] - 1)*a.inner;
+  real *y = (real *)a.y + i*a.inner;
+  for (int64_t j = 0; j < a.inner; j++) y[j] = x[j];
+}
+
+/* y has been filled with the base. */
+typedef index_args scatter_add_args;
+PL_ROW_KERNEL(scatter_add) {
+  for (int64_t k = 0; k < a.k; k++) {
+    const real *x = (const real *)a.x + (i*a.k + k)*a.inner;
+    real *y = (real *)a.y + (i*a.m + a.index[k] - 1)*a.inner;
+    for (int64_t j = 0; j < a.inner; j++) y[j] += x[j];
+  }
+}
+
+typedef index_args scatter_set_args;
+PL_ROW_KERNEL(scatter_set) {
+  for (int64_t k = 0; k < a.k; k++) {
+    const real *x = (const real *)a.x + (i*a.k + k)*a.inner;
+    real *y = (real *)a.y + (i*a.m + a.index[k] - 1)*a.inner;
+    for (int64_t j = 0; j < a.inner; j++) y[j] = x[j];
+  }
+}
+
+#if PL_DTYPE_ID <= 2
+PL_ROW_KERNEL(range) {
+  ((real *)a.y)[i] = (real)(i == a.n - 1 ? a.last : a.start + (double)i*a.step);
+}
+#endif

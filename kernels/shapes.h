@@ -1,0 +1,52 @@
+/* shapes.h: arguments of the row kernels. Pointers are to the kernel's dtype. */
+#ifndef PL_SHAPES_H
+#define PL_SHAPES_H
+
+#include <stdint.h>
+
+/* {outer, r, inner} -> {outer, blocks, inner}: block b reduces entries b*block .. min((b+1)*block, r). */
+typedef struct {
+  const void *x;
+  void *y;
+  int64_t r, block, blocks, inner;
+} reduce_args;
+
+enum { PL_REDUCE_BLOCK = 4096, PL_REDUCE_COLUMNS = 256 };
+
+/* Running along the middle axis of {outer, r, inner}; line i = outer*inner. */
+typedef struct {
+  const void *x;
+  void *y;
+  int64_t r, inner, reverse;
+} scan_args;
+
+/* y[ys] (op) x[xs] over shape; row i of the axes before the last. */
+typedef struct {
+  const void *x;
+  void *y;
+  int64_t rank, shape[8], xs[8], ys[8];
+} strided_args;
+
+/* Rows of `inner` along the middle axis of {outer, m, inner} by 1-based index {k}; i = outer*k for gather, outer for the
+ * scatters, whose order (repeated indices) is that of the index. */
+typedef struct {
+  const void *x;
+  const int64_t *index;
+  void *y;
+  int64_t m, k, inner;
+} index_args;
+
+/* y_i for i in counters: key and position of a Philox stream. */
+typedef struct {
+  void *y;
+  uint64_t seed, stream, position;
+  double lo, hi;
+} random_args;
+
+typedef struct {
+  void *y;
+  double start, step, last; /* last: exact last element */
+  int64_t n;
+} range_args;
+
+#endif
