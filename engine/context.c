@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "object.h"
+#include "pattern.h"
 #include "record.h"
 #include "schedule.h"
 #include "value.h"
@@ -246,6 +247,7 @@ pl_context *pl_context_new(void) {
 
 void pl_context_free(pl_context *c) {
   if (!c) return;
+  pl_memo_free(c);
   pl_values_free(c);
   for (int i = 0; i < PL_MAX_SCOPES; i++) pl_memory_free(c, c->scopes[i].slots);
   pl_memory_free(c, c->objects);

@@ -57,6 +57,8 @@ struct pl_context {
   uint32_t n_retired;
   struct pl_object **objects; /* interned, open addressing */
   int64_t n_objects, objects_capacity;
+  struct pl_memo_entry *memo; /* plans of patterns (pattern.c) */
+  int64_t memo_hits, memo_misses;
   char **sources;
   int n_sources;
 

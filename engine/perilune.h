@@ -106,6 +106,7 @@ PL_API pl_value pl_constant(pl_context *c, pl_dtype dtype, double x);
 PL_API pl_value pl_borrow(pl_context *c, pl_dtype dtype, int rank, const int64_t *shape, void *data, const uint64_t *version,
                           void (*release)(void *owner), void *owner);
 PL_API bool pl_describe(pl_context *c, pl_value v, pl_info *info); /* false, and the error set, when stale */
+PL_API int pl_dtype_of(const pl_context *c, pl_value v);            /* -1 for what is no live tensor; sets no error */
 PL_API const void *pl_data(pl_context *c, pl_value v);             /* valid while v is */
 PL_API double pl_item(pl_context *c, pl_value v);                  /* the number in a tensor of one element */
 PL_API void pl_retain(pl_context *c, pl_value v);

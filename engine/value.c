@@ -350,6 +350,11 @@ pl_value pl_detach(pl_context *c, pl_value v) {
   return d;
 }
 
+int pl_dtype_of(const pl_context *c, pl_value v) {
+  pl_slot *s = pl_slot_find(c, v);
+  return s && !(s->flags & PL_FLAG_RESOURCE) ? s->dtype : -1;
+}
+
 bool pl_describe(pl_context *c, pl_value v, pl_info *info) {
   pl_slot *s = pl_slot_get(c, v);
   if (!s) return false;

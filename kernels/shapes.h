@@ -49,4 +49,19 @@ typedef struct {
   int64_t n;
 } range_args;
 
+/* Rows of a sparse matrix: entry t of row i is in column index[t], its value is v[map ? map[t] : t]; k columns. */
+typedef struct {
+  const void *v, *x; /* sddmm: the left and the right factor */
+  void *y;
+  const int32_t *ptr, *index, *map;
+  int64_t k;
+} csr_args;
+
+/* y_i = sum over t of p[first[t]] q[second[t]] */
+typedef struct {
+  const void *p, *q;
+  void *y;
+  const int32_t *ptr, *first, *second;
+} triple_args;
+
 #endif

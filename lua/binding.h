@@ -1,0 +1,98 @@
+/* binding.h: what the parts of the binding share. Tensors are userdata made through the Lua C API: a magic number and a
+ * handle. Outside recordings the userdata owns a reference and has a finalizer; inside one the value belongs to the
+ * recording and the userdata is plain. */
+#ifndef PL_BINDING_H
+#define PL_BINDING_H
+
+#include <lauxlib.h>
+#include <lua.h>
+#include <lualib.h>
+
+#include "perilune.h"
+
+enum { PL_SOURCES = 64, PL_LIST = 2 * PL_MAX_RANK };
+
+/* One a Lua state, in a userdata that the registry keeps; every closure has it as its first upvalue. */
+typedef struct {
+  pl_context *c; /* NULL once the state is closing */
+  int owning, borrowed, methods, places, buffers, regions, patterns, optimizers; /* registry references of metatables */
+  int printer, functions;    /* the function that prints tensors; functions whose pointers stand in `sources` */
+  struct {
+    const void *function;
+    int source;
+    bool internal;
+  } sources[PL_SOURCES];
+  int depth;         /* of core.call; the functions called stand in `functions` from index PL_SOURCES + 1 */
+  size_t next_step, soft_limit; /* of bytes in use: when to step the collector, when to collect */
+} binding;
+
+typedef struct {
+  uint64_t magic;
+  pl_value handle;
+} tensor_data;
+
+typedef struct {
+  uint64_t magic;
+  binding *b;
+  double *data;
+  uint64_t *version; /* in front of the data, in memory counted by references */
+  int rank;
+  int64_t shape[PL_MAX_RANK], count;
+  pl_dtype dtype;
+  pl_value frozen; /* the tensor made of this version, or PL_NONE */
+} buffer_data;
+
+#define PL_TENSOR_MAGIC 0x9e3779b97f4a7c15u
+#define PL_BUFFER_MAGIC 0xbf58476d1ce4e5b9u
+
+static inline binding *binding_of(lua_State *L) { return lua_touserdata(L, lua_upvalueindex(1)); }
+
+static inline tensor_data *to_tensor(lua_State *L, int i) {
+  if (lua_type(L, i) != LUA_TUSERDATA || lua_objlen(L, i) != sizeof(tensor_data)) return NULL;
+  tensor_data *t = lua_touserdata(L, i);
+  return t->magic == PL_TENSOR_MAGIC ? t : NULL;
+}
+static inline buffer_data *to_buffer(lua_State *L, int i) {
+  if (lua_type(L, i) != LUA_TUSERDATA || lua_objlen(L, i) != sizeof(buffer_data)) return NULL;
+  buffer_data *t = lua_touserdata(L, i);
+  return t->magic == PL_BUFFER_MAGIC ? t : NULL;
+}
+
+/* Raises an error at the user's line: the nearest Lua frame outside Perilune. */
+int fail(lua_State *L, const char *format, ...) __attribute__((format(printf, 2, 3), noreturn));
+/* Raises the context's error there, and clears it. */
+int fail_engine(lua_State *L, binding *b) __attribute__((noreturn));
+/* Pushes a tensor for a value that an engine call returned, or raises its error. */
+int push_value(lua_State *L, binding *b, pl_value v);
+/* Tells the engine where in the script the next op stands, when one is being recorded. */
+void mark_line(lua_State *L, binding *b);
+/* The tensor at an index; numbers, booleans, tables and buffers are converted (and replaced on the stack). like: dtype that
+ * literals follow, or -1. */
+pl_value check_value(lua_State *L, binding *b, int i, int like, const char *what);
+pl_value check_tensor(lua_State *L, binding *b, int i, const char *what); /* a tensor only */
+int64_t check_integer(lua_State *L, int i, const char *what);
+/* A list of integers from a table, or one number. */
+int check_list(lua_State *L, int i, int64_t *list, int most, const char *what);
+pl_dtype check_dtype(lua_State *L, int i);
+/* One step of the collector for each 16 MB newly in use; a full collection above a limit that grows with what survives. */
+void step_collector(lua_State *L, binding *b);
+/* Runs an op on values; retries once after a full collection when memory was short. */
+bool run_op(lua_State *L, binding *b, const pl_op *op, int n, const pl_value *in, const pl_attr *attrs, pl_value *out);
+/* A tensor from nested tables, pushed. */
+pl_value tensor_from_table(lua_State *L, binding *b, int i, int dtype);
+pl_value freeze_buffer(lua_State *L, binding *b, buffer_data *t);
+
+void register_functions(lua_State *L, binding *b, int table, const luaL_Reg *functions);
+int new_metatable(lua_State *L, binding *b, const luaL_Reg *functions); /* left on the stack; returns a reference */
+
+/* subscript.c: x(...) for the n subscripts from stack index `first`; t:at(...) */
+pl_value subscript(lua_State *L, binding *b, pl_value x, int first, int n);
+void open_subscripts(lua_State *L, binding *b, int core);
+void open_constructors(lua_State *L, binding *b, int core); /* construct.c */
+void open_derivatives(lua_State *L, binding *b, int core);  /* derive.c */
+void open_solvers(lua_State *L, binding *b, int core);      /* solvers.c */
+
+pl_context *perilune_context(lua_State *L);
+int luaopen_perilune(lua_State *L);
+
+#endif
