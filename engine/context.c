@@ -31,6 +31,8 @@ const char *pl_error_message(const pl_context *c) { return c->message; }
 void pl_clear(pl_context *c) { c->status = PL_OK; }
 void pl_interrupt(pl_context *c) { atomic_store(&c->interrupted, 1); }
 
+void pl_clear_interrupt(pl_context *c) { atomic_store(&c->interrupted, 0); }
+
 const char *pl_shape_text(char *text, int rank, const int32_t *shape) {
   int n = snprintf(text, PL_TEXT, "{");
   for (int i = 0; i < rank && n < PL_TEXT; i++)
@@ -250,6 +252,8 @@ void pl_context_free(pl_context *c) {
   pl_memo_free(c);
   pl_values_free(c);
   for (int i = 0; i < PL_MAX_SCOPES; i++) pl_memory_free(c, c->scopes[i].slots);
+  for (int64_t i = 0; i < c->objects_capacity; i++) /* patterns whose holders never let go */
+    if (c->objects[i]) c->objects[i]->type->destroy(c, c->objects[i]);
   pl_memory_free(c, c->objects);
   for (int i = 0; i < c->n_sources; i++) free(c->sources[i]);
   free(c->sources);

@@ -74,6 +74,7 @@ PL_API const char *pl_error_message(const pl_context *c); /* valid until the nex
 PL_API void pl_error(pl_context *c, pl_status status, const char *format, ...) __attribute__((format(printf, 3, 4)));
 PL_API void pl_clear(pl_context *c);
 PL_API void pl_interrupt(pl_context *c); /* the running or next op fails with PL_ERROR_INTERRUPT */
+PL_API void pl_clear_interrupt(pl_context *c); /* forgets one that came too late */
 PL_API void pl_set_threads(pl_context *c, int threads); /* 0: as many as the machine has */
 PL_API int pl_threads(const pl_context *c);
 /* Bytes of tensor data, resources and caches. The default budget is 80 % of RAM or of the cgroup's limit. */

@@ -1,0 +1,168 @@
+-- The language: names, defaults, printing, help. Everything numeric is the engine's.
+local core = require "perilune.core"
+
+local pl = {version = "0.1.0"}
+
+for _, name in ipairs(core.ops()) do pl[name] = core[name] end
+for _, name in ipairs{"tensor", "zeros", "ones", "full", "arange", "linspace", "eye", "buffer", "ix", "is_tensor", "is_buffer"} do pl[name] = core[name] end
+
+core.set_printer(function(t) return require "perilune.print"(t) end)
+
+local derivative = require "perilune.derivative"
+for _, name in ipairs{"grad", "value_and_grad", "vjp", "jvp", "hvp", "check_grad"} do pl[name] = derivative[name] end
+
+pl.tree = require "perilune.tree"
+pl.rng = require "perilune.rng"
+
+-- Modules that a script may not need are loaded when they are first named.
+local lazy = {sparse = true, io = true, minimize = true}
+setmetatable(pl, {__index = function(t, key)
+  if lazy[key] then
+    local module = require("perilune." .. key)
+    rawset(t, key, module)
+    return module
+  end
+  if type(key) == "string" and debug.getinfo(2, "S") then core.fail(("pl has no '%s'"):format(key)) end
+end})
+
+--- Grids of coordinates ("ij"): the k-th result varies along axis k alone.
+---@return any ...  as many tensors as axes were given, each of shape {#x1, #x2, ...}
+function pl.meshgrid(...)
+  local axes, shape = {...}, {}
+  for k, x in ipairs(axes) do
+    if not core.is_tensor(x) then axes[k] = core.tensor(x) end
+    if axes[k].rank ~= 1 then core.fail(("meshgrid: argument %d has shape {%s}; vectors are needed"):format(k, table.concat(axes[k].shape, ", "))) end
+    shape[k] = #axes[k]
+  end
+  local out = {}
+  for k, x in ipairs(axes) do
+    local ones = {}
+    for a = 1, #axes do ones[a] = a == k and shape[k] or 1 end
+    out[k] = core.broadcast_to(core.reshape(x, ones), shape)
+  end
+  return unpack(out)
+end
+
+--- The inner product of two tensors, or of two trees leaf by leaf.
+function pl.dot(a, b)
+  if core.is_tensor(a) and core.is_tensor(b) and (a.rank > 1 or b.rank > 1) and table.concat(a.shape, ",") ~= table.concat(b.shape, ",") then
+    return core.matmul(a, b)
+  end
+  if core.is_tensor(a) then return core.sum(a*b) end
+  local x, y, total = pl.tree.leaves(a), pl.tree.leaves(b), 0
+  if #x ~= #y then core.fail(("dot: trees of %d and %d leaves"):format(#x, #y)) end
+  for k, leaf in ipairs(x) do total = total + (leaf.number and leaf.value*y[k].value or core.sum(leaf.value*y[k].value)) end
+  return total
+end
+
+local norm = core.norm
+--- The norm: pl.norm(x) is Euclidean over all entries, pl.norm(x, "max") the largest, pl.norm(x, {axis = 1, order = 1}).
+function pl.norm(x, what, ...)
+  if what == "max" then return norm(x, {order = math.huge}) end
+  return norm(x, what, ...)
+end
+
+--- f(...) beside the recording: nothing in it is differentiated.
+function pl.constant(f, ...)
+  if type(f) ~= "function" then core.fail(("constant needs a function, not %s"):format(type(f))) end
+  return core.pause(f, ...)
+end
+
+local function number_of(x)
+  if core.is_tensor(x) then
+    if x.count == 1 then return x:item() end
+    return tostring(x)
+  end
+  return x
+end
+
+--- string.format to stdout; takes 0-d tensors where numbers go.
+---@param format string
+function pl.printf(format, ...)
+  local args = {n = select("#", ...), ...}
+  for k = 1, args.n do args[k] = number_of(args[k]) end
+  local ok, text = pcall(string.format, format, unpack(args, 1, args.n))
+  if not ok then core.fail("printf: " .. tostring(text):gsub("^bad argument #(%d+) to '[^']*'", function(k) return "argument " .. k end)) end
+  io.stdout:write(text)
+end
+
+local settings = {dtype = "f64", threads = core.threads(), seed = 0}
+local setters = {
+  dtype = function(x)
+    if x ~= "f64" and x ~= "f32" then core.fail("the default dtype is f64 or f32") end
+    core.set_default_dtype(x)
+  end,
+  threads = function(x) core.threads(x) end,
+  seed = function() end,
+  device = function(x) if x ~= "cpu" then core.fail(("there is no device %s here; there is cpu"):format(tostring(x))) end end,
+}
+settings.device = "cpu"
+
+local function apply(options, what)
+  local old = {}
+  for key, value in pairs(options) do
+    if not setters[key] then core.fail(("%s has no setting '%s'; it has device, dtype, seed, threads"):format(what, tostring(key))) end
+    setters[key](value)
+    old[key], settings[key] = settings[key], value
+  end
+  return old
+end
+
+--- Sets defaults: dtype of what is made from numbers, threads, seed, device. Without arguments, returns them.
+function pl.default(options)
+  if options then apply(options, "default") end
+  local copy = {}
+  for key, value in pairs(settings) do copy[key] = value end
+  return copy
+end
+
+--- f() under other defaults, which are restored after it.
+function pl.with(options, f)
+  local old = apply(options, "with")
+  local out = {pcall(f)}
+  apply(old, "with")
+  if not out[1] then error(out[2], 0) end
+  return unpack(out, 2, table.maxn(out))
+end
+
+--- Command-line options --name=value, typed by their defaults: local args = pl.args{iterations = 20, model = "m.npy"}.
+---@param defaults table
+---@return table
+function pl.args(defaults)
+  local values = {}
+  for key, value in pairs(defaults) do values[key] = value end
+  for _, text in ipairs(rawget(_G, "arg") or {}) do
+    local name, value = text:match("^%-%-([%w_]+)=(.*)$")
+    if not name then name, value = text:match("^%-%-([%w_]+)$"), "true" end
+    if not name or defaults[name] == nil then
+      local names = {}
+      for key in pairs(defaults) do names[#names + 1] = "--" .. key end
+      table.sort(names)
+      core.fail(("'%s' is not understood; there are %s"):format(text, table.concat(names, ", ")))
+    end
+    if type(defaults[name]) == "number" then
+      values[name] = tonumber(value) or core.fail(("--%s needs a number, not '%s'"):format(name, value))
+    elseif type(defaults[name]) == "boolean" then
+      values[name] = value == "true"
+    else
+      values[name] = value
+    end
+  end
+  return values
+end
+
+--- What the engine knows about an op: pl.help("softplus").
+function pl.help(name)
+  local h = type(name) == "string" and core.op_help(name)
+  if not h then core.fail(("there is no op '%s'"):format(tostring(name))) end
+  local options = #h.attributes > 0 and "   {" .. table.concat(h.attributes, ", ") .. "}" or ""
+  print(("%s: %s%s"):format(name, h.formula, options))
+end
+
+--- Bytes in use, at most, the budget, and how many values live; pl.memory(bytes) sets the budget.
+function pl.memory(budget)
+  if budget then core.set_budget(budget) end
+  return core.memory()
+end
+
+return pl

@@ -1,0 +1,205 @@
+-- Sparse matrices: a pattern and a vector of values, which is a tensor like any other. Indices are 1-based.
+local core = require "perilune.core"
+local S = core.sparse
+
+local sparse = {}
+local Matrix = {__name = "sparse matrix"}
+local is_tensor = core.is_tensor
+
+local function matrix(pattern, values) return setmetatable({pattern = pattern, values = values}, Matrix) end
+
+local function is_matrix(x) return type(x) == "table" and getmetatable(x) == Matrix end
+sparse.is_sparse = is_matrix
+
+local function check(x, what)
+  if not is_matrix(x) then core.fail(("%s needs a sparse matrix, not %s"):format(what, is_tensor(x) and "a dense tensor" or x == nil and "nil" or type(x))) end
+  return x
+end
+
+local function whole(n, what)
+  if type(n) ~= "number" or n ~= math.floor(n) or n < 0 then core.fail(("%s must be a whole number, not %s"):format(what, tostring(n))) end
+  return n
+end
+
+--- The matrix {m, n} with v[k] added at (i[k], j[k]).
+---@param i any  row indices, a tensor or a list
+---@param j any  column indices
+---@param v any  values {#i}, or one number for all
+---@return table
+function sparse.triplets(i, j, v, m, n)
+  return matrix(S.triplets(i, j, v, m, n or m))
+end
+
+--- Diagonals: values[k] (a number, or a tensor as long as that diagonal) at (i, i + offsets[k]).
+---@param values table
+---@param offsets table  0 the main diagonal, positive above it
+---@param shape any  n, or {rows, columns}
+---@return table
+function sparse.diags(values, offsets, shape)
+  if type(values) ~= "table" or type(offsets) ~= "table" then core.fail("diags needs a list of values and a list of offsets") end
+  local m, n
+  if type(shape) == "table" then m, n = shape[1], shape[2] else m, n = shape, shape end
+  whole(m, "diags: the number of rows")
+  whole(n, "diags: the number of columns")
+  if #values ~= #offsets then core.fail(("diags: %d values for %d offsets"):format(#values, #offsets)) end
+  local i, j, v = {}, {}, {}
+  for k, offset in ipairs(offsets) do
+    if type(offset) ~= "number" or offset ~= math.floor(offset) then core.fail("diags: offsets are whole numbers") end
+    local first, last = math.max(1, 1 - offset), math.min(m, n - offset)
+    local length = math.max(0, last - first + 1)
+    local value = values[k]
+    if is_tensor(value) and value.rank == 1 and value.count ~= length then
+      core.fail(("diags: the diagonal with offset %d of a {%d, %d} matrix has %d entries, its values %d"):format(offset, m, n, length, value.count))
+    elseif not is_tensor(value) and type(value) ~= "number" then
+      core.fail(("diags: value %d is %s, not a number or a tensor"):format(k, value == nil and "nil" or type(value)))
+    end
+    if length > 0 then
+      i[#i + 1] = core.arange(first, last)
+      j[#j + 1] = core.arange(first + offset, last + offset)
+      v[#v + 1] = core.broadcast_to(value, length)
+    end
+  end
+  if #i == 0 then return sparse.triplets(core.zeros(0), core.zeros(0), core.zeros(0), m, n) end
+  return sparse.triplets(core.concat(i), core.concat(j), core.concat(v), m, n)
+end
+
+--- The diagonal matrix of a vector.
+---@return table
+function sparse.diag(v)
+  if not is_tensor(v) then v = core.tensor(v) end
+  return sparse.diags({v}, {0}, #v)
+end
+
+--- Ones on the diagonal of {n, m}.
+---@return table
+function sparse.eye(n, m)
+  return sparse.diags({1}, {0}, {n, m or n})
+end
+
+--- The Kronecker product.
+---@return table
+function sparse.kron(a, b)
+  check(a, "kron")
+  check(b, "kron")
+  return matrix(S.kron(a.pattern, a.values, b.pattern, b.values))
+end
+
+local function scalar(x) return type(x) == "number" or (is_tensor(x) and x.rank == 0) end
+
+local function reject(op, a, b)
+  local function name(x)
+    if is_matrix(x) then return ("a sparse matrix {%s}"):format(table.concat(x.shape, ", ")) end
+    if is_tensor(x) then return ("a tensor {%s}"):format(table.concat(x.shape, ", ")) end
+    return x == nil and "nil" or "a " .. type(x)
+  end
+  core.fail(("%s of %s and %s: numbers scale a sparse matrix (* and /), sparse*dense and sparse*sparse are products, sparse matrices add")
+    :format(op, name(a), name(b)))
+end
+
+function Matrix.__add(a, b)
+  if not (is_matrix(a) and is_matrix(b)) then reject("sum", a, b) end
+  return matrix(S.add(a.pattern, a.values, b.pattern, b.values))
+end
+
+function Matrix.__unm(a) return matrix(S.scale(a.pattern, a.values, -1)) end
+
+function Matrix.__sub(a, b)
+  if not (is_matrix(a) and is_matrix(b)) then reject("difference", a, b) end
+  if S.same(a.pattern, b.pattern) then return matrix(b.pattern, a.values - b.values) end
+  return matrix(S.add(a.pattern, a.values, S.scale(b.pattern, b.values, -1)))
+end
+
+function Matrix.__mul(a, b)
+  if is_matrix(a) and is_matrix(b) then return matrix(S.multiply(a.pattern, a.values, b.pattern, b.values)) end
+  if is_matrix(a) and scalar(b) then return matrix(S.scale(a.pattern, a.values, b)) end
+  if is_matrix(b) and scalar(a) then return matrix(S.scale(b.pattern, b.values, a)) end
+  if is_matrix(a) and (is_tensor(b) or core.is_buffer(b)) then return S.apply(a.pattern, a.values, b) end
+  reject("product", a, b)
+end
+
+function Matrix.__div(a, b)
+  if not (is_matrix(a) and scalar(b)) then reject("quotient", a, b) end
+  return matrix(a.pattern, a.values/b)
+end
+
+function Matrix.__pow(a, b) reject("power", a, b) end
+
+local methods = {}
+
+--- The product with a matrix, sparse or dense, or a vector.
+function methods.matmul(a, b) return a*b end
+
+--- B' diag(d) B: stiffness assembly; one linear map of d, made once.
+---@param d any  a weight for each row, or one number
+function methods.gram(b, d) return matrix(S.gram(b.pattern, b.values, d)) end
+
+local Factor = {__name = "matrix factor"}
+Factor.__index = Factor
+
+local solve_options = {definite = true, method = true, transpose = true}
+local function method_of(options)
+  for key in pairs(options or {}) do
+    if not solve_options[key] then core.fail(("solve has no option '%s'; it has definite, method, transpose"):format(tostring(key))) end
+  end
+  options = options or {}
+  return options.method or (options.definite and "cholmod") or "auto"
+end
+
+--- Factors the matrix once, for any number of solves; derivatives reuse the factor too.
+---@param options? table  {definite = true: symmetric positive definite, method = "klu" | "umfpack" | "cholmod"}
+function methods.factor(a, options)
+  return setmetatable({matrix = a, resource = S.factor(a.pattern, a.values, method_of(options))}, Factor)
+end
+
+--- x with A x = b, for b {n} or {n, k}.
+---@param options? table  {transpose = true}
+function Factor:solve(b, options)
+  return S.solve(self.resource, self.matrix.pattern, self.matrix.values, b, options and options.transpose or false)
+end
+
+--- The library that made the factor.
+function Factor:solver() return S.solver(self.resource) end
+function Factor:__tostring() return ("factor of a sparse matrix {%s} by %s"):format(table.concat(self.matrix.shape, ", "), self:solver()) end
+
+--- x with A x = b, for b {n} or {n, k}. A singular matrix is an error that names the row.
+---@param options? table  {definite = true: symmetric positive definite, method, transpose = true}
+function methods.solve(a, b, options)
+  if b == nil then core.fail("solve: the right-hand side is nil") end
+  local f = S.factor(a.pattern, a.values, method_of(options))
+  return S.solve(f, a.pattern, a.values, b, options and options.transpose or false)
+end
+
+--- The dense tensor.
+function methods.dense(a) return S.dense(a.pattern, a.values) end
+
+--- Row indices, column indices and values of the entries.
+function methods.entries(a) return S.indices(a.pattern, false), S.indices(a.pattern, true), a.values end
+
+--- Row and column count.
+function methods.size(a)
+  local m, n = S.size(a.pattern)
+  return m, n
+end
+
+function Matrix.__index(a, key)
+  if methods[key] then return methods[key] end
+  if key == "T" then return matrix(S.transpose(a.pattern, a.values)) end
+  if key == "shape" then
+    local m, n = S.size(a.pattern)
+    return {m, n}
+  end
+  if key == "nnz" then return (select(3, S.size(a.pattern))) end
+  core.fail(("a sparse matrix has no field or method '%s'"):format(tostring(key)))
+end
+
+function Matrix.__tostring(a)
+  local m, n, nnz = S.size(a.pattern)
+  local lines = {("sparse {%d, %d}, %d entries"):format(m, n, nnz)}
+  if nnz <= 20 then
+    local i, j, v = a:entries()
+    for k = 1, nnz do lines[#lines + 1] = ("  %d, %d: %.6g"):format(i:item(k), j:item(k), v:item(k)) end
+  end
+  return table.concat(lines, "\n")
+end
+
+return sparse
