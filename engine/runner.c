@@ -57,8 +57,10 @@ bool pl_execute(pl_context *c, const pl_op *op, int n, const pl_value *inputs, c
         *outputs = v;
         if (v == PL_NONE) return false;
         pl_slot *out = pl_slot_at(c, pl_slot_index(v));
-        pl_call call = {c, op, n, in, inputs, attrs};
-        pl_elementwise(&call, spec.dtype, out);
+        if ((n == 2 && y->rank != x->rank) || !pl_elementwise_small(op, n, in, out)) {
+          pl_call call = {c, op, n, in, inputs, attrs};
+          pl_elementwise(&call, spec.dtype, out);
+        }
         if (c->recording && c->status == PL_OK) pl_record(c, op, n, in, attrs, 1, &out);
         if (c->status == PL_OK) return true;
         *outputs = PL_NONE;

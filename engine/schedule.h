@@ -13,6 +13,17 @@ void pl_for(pl_context *c, pl_kernel kernel, const void *args, int64_t n, int64_
 /* Runs an elementwise op's kernel for n elements of the output's shape, broadcasting inputs as it goes. */
 void pl_elementwise(const pl_call *call, pl_dtype dtype, pl_slot *out);
 
+/* The same without ceremony for few elements of equal shapes and no parameters. */
+static inline bool pl_elementwise_small(const pl_op *op, int n, pl_slot *const *in, pl_slot *out) {
+  pl_kernel fn = op->fn[in[0]->dtype];
+  if (out->count > 4 * PL_BLOCK || op->attrs[0].name || !fn) return false;
+  const void *p[3];
+  for (int k = 0; k < n; k++) p[k] = in[k]->data;
+  p[n] = out->data;
+  fn(p, 0, out->count);
+  return true;
+}
+
 /* Sets the kernel's real parameters at p, in dtype; returns the end. */
 char *pl_kernel_reals(char *p, pl_dtype dtype, int n, const double *x);
 

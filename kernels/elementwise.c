@@ -37,6 +37,7 @@ UNARY(sin, sin(x))
 UNARY(cos, cos(x))
 UNARY(tan, tan(x))
 UNARY(tanh, tanh(x))
+UNARY(one_minus_square, 1 - x*x)
 UNARY(sigmoid, 1/(1 + exp(-x)))
 /* g*d of the chain rule, 0 where g is 0 whatever d is: what a mask cut off contributes nothing, be it infinite. */
 BINARY(chain, x == 0 ? 0 : x*z)

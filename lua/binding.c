@@ -74,8 +74,7 @@ int fail_engine(lua_State *L, binding *b) {
 
 /* The script's line goes with each recorded op: about 15 ns, so the function's file is looked up once, by the address of a
  * function that `functions` keeps alive. */
-void mark_line(lua_State *L, binding *b) {
-  if (!pl_recording(b->c)) return;
+static void mark_recorded(lua_State *L, binding *b) {
   lua_Debug ar;
   for (int level = 1; lua_getstack(L, level, &ar); level++) {
     lua_getinfo(L, "fl", &ar);
@@ -98,6 +97,10 @@ void mark_line(lua_State *L, binding *b) {
     pl_set_line(b->c, b->sources[k].source, ar.currentline > 0 ? ar.currentline : 0);
     return;
   }
+}
+
+void mark_line(lua_State *L, binding *b) {
+  if (pl_recording(b->c)) mark_recorded(L, b);
 }
 
 /* ---- values ---- */
@@ -266,10 +269,19 @@ static const char *event_name(const char *op) {
 static int arithmetic(lua_State *L) {
   binding *b = binding_of(L);
   const pl_op *op = lua_touserdata(L, lua_upvalueindex(2));
-  int n = pl_op_inputs(op);
-  tensor_data *t[2] = {to_tensor(L, 1), n == 2 ? to_tensor(L, 2) : NULL};
+  tensor_data *t[2] = {to_tensor(L, 1), to_tensor(L, 2)};
   pl_value in[2], out;
+  if (t[0] && t[1] && lua_touserdata(L, lua_upvalueindex(3))) { /* two tensors and a binary operator */
+    in[0] = t[0]->handle;
+    in[1] = t[1]->handle;
+    bool recorded = pl_recording(b->c);
+    if (recorded) mark_recorded(L, b);
+    if (!run_op(L, b, op, 2, in, NULL, &out)) fail_engine(L, b);
+    return recorded ? push_handle(L, b, out, false) : push_value(L, b, out);
+  }
+  int n = pl_op_inputs(op);
   lua_settop(L, n);
+  if (n == 1) t[1] = NULL;
   for (int i = 0; i < n; i++) {
     if (t[i]) {
       in[i] = t[i]->handle;
@@ -380,6 +392,13 @@ static int call_op(lua_State *L) {
   const char *name = pl_op_name(op);
   int n = pl_op_inputs(op), top = lua_gettop(L), next;
   pl_value small[4], *in = small, out[PL_MAX_OUTPUTS];
+  const pl_attr_spec *specs = pl_op_attrs(op);
+  tensor_data *x = n == 1 && top == 1 && !specs[0].name ? to_tensor(L, 1) : NULL;
+  if (x) { /* exp(x) and its like */
+    mark_line(L, b);
+    if (!run_op(L, b, op, 1, &x->handle, NULL, out)) fail_engine(L, b);
+    return push_value(L, b, out[0]);
+  }
   if (n < 0) {
     if (!lua_istable(L, 1)) fail(L, "%s needs a list of tensors, not %s", name, type_name(L, 1));
     n = (int)lua_objlen(L, 1);
@@ -408,7 +427,6 @@ static int call_op(lua_State *L) {
     next = n + 1;
   }
 
-  const pl_attr_spec *specs = pl_op_attrs(op);
   pl_attr attrs[PL_MAX_ATTRS];
   int64_t lists[PL_MAX_ATTRS][PL_LIST];
   for (int k = 0; specs[k].name; k++) {
@@ -807,7 +825,10 @@ static void open_tensors(lua_State *L, binding *b, int core) {
   for (int owning = 0; owning < 2; owning++) {
     int ref = new_metatable(L, b, meta);
     for (size_t i = 0; i < sizeof operators / sizeof *operators; i++) {
-      push_op(L, b, arithmetic, pl_op_find(operators[i]));
+      lua_pushlightuserdata(L, b);
+      lua_pushlightuserdata(L, (void *)pl_op_find(operators[i]));
+      lua_pushlightuserdata(L, pl_op_inputs(pl_op_find(operators[i])) == 2 ? b : NULL);
+      lua_pushcclosure(L, arithmetic, 3);
       lua_setfield(L, -2, event_name(operators[i]));
     }
     lua_pushliteral(L, "tensor");

@@ -48,9 +48,8 @@ typedef struct {
 static inline binding *binding_of(lua_State *L) { return lua_touserdata(L, lua_upvalueindex(1)); }
 
 static inline tensor_data *to_tensor(lua_State *L, int i) {
-  if (lua_type(L, i) != LUA_TUSERDATA || lua_objlen(L, i) != sizeof(tensor_data)) return NULL;
-  tensor_data *t = lua_touserdata(L, i);
-  return t->magic == PL_TENSOR_MAGIC ? t : NULL;
+  tensor_data *t = lua_touserdata(L, i); /* light userdata have length 0 */
+  return t && lua_objlen(L, i) == sizeof *t && t->magic == PL_TENSOR_MAGIC ? t : NULL;
 }
 static inline buffer_data *to_buffer(lua_State *L, int i) {
   if (lua_type(L, i) != LUA_TUSERDATA || lua_objlen(L, i) != sizeof(buffer_data)) return NULL;

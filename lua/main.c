@@ -326,6 +326,7 @@ int main(int argc, char **argv) {
   lua_State *L = luaL_newstate();
   if (!L) return fprintf(stderr, "perilune: out of memory\n"), 1;
   luaL_openlibs(L);
+  lua_gc(L, LUA_GCSETPAUSE, 400); /* handles are small; the binding steps the collector by what they hold */
   lua_getglobal(L, "package");
   lua_getfield(L, -1, "preload");
   lua_pushcfunction(L, luaopen_perilune);

@@ -49,7 +49,8 @@ PARTIAL(square) { UNUSED; return CALL2(mul, X, NUMBER(2)); }
 PARTIAL(sin) { UNUSED; return CALL1(cos, X); }
 PARTIAL(cos) { UNUSED; return CALL1(neg, CALL1(sin, X)); }
 PARTIAL(tan) { UNUSED; return CALL2(add, CALL1(square, y), NUMBER(1)); }
-PARTIAL(tanh) { UNUSED; return CALL2(sub, NUMBER(1), CALL1(square, y)); }
+PARTIAL(tanh) { UNUSED; return CALL1(one_minus_square, y); }
+PARTIAL(one_minus_square) { UNUSED; return CALL2(mul, X, NUMBER(-2)); }
 PARTIAL(sigmoid) { UNUSED; return CALL2(mul, y, CALL2(sub, NUMBER(1), y)); }
 PARTIAL(softplus) { UNUSED; return CALL1(sigmoid, CALL2(mul, X, NUMBER(attrs[0].r))); }
 PARTIAL(chain) { UNUSED; return k == 0 ? Z : X; }
@@ -235,6 +236,8 @@ pl_op pl_ops_elementwise[] = {
   UNARY(cos, "cosine", PL_FLOATS, wide),
   UNARY(tan, "tangent", PL_FLOATS, above),
   UNARY(tanh, "hyperbolic tangent", PL_FLOATS, wide),
+  {.name = "one_minus_square", .formula = "1 - x*x: the derivative of tanh in its value", .kind = PL_ELEMENTWISE, .inputs = 1, .outputs = 1,
+   .dtypes = PL_FLOATS, .result = -1, .internal = true, .partial = one_minus_square_partial, .sample = wide_sample},
   UNARY(sigmoid, "1/(1 + e^-x)", PL_FLOATS, wide),
   {.name = "softplus", .formula = "log(1 + e^(sharpness x))/sharpness", .kind = PL_ELEMENTWISE, .inputs = 1, .outputs = 1,
    .dtypes = PL_FLOATS, .result = -1, .attrs = {{"sharpness", PL_AS_REAL, false, 1}}, .partial = softplus_partial, .sample = softplus_sample},

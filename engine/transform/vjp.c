@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "record.h"
+#include "schedule.h"
 
 static void set_adjoint(pl_context *c, pl_slot *s, pl_value g) {
   /* Recorded values are held by the recording; only a free sweep counts references. */
@@ -19,11 +20,26 @@ static void drop_adjoint(pl_context *c, pl_slot *s) {
   s->adjoint = PL_NONE;
 }
 
+/* adjoint += g or -= g in the adjoint's own memory, where nobody else sees it. */
+static bool in_place(pl_context *c, pl_slot *s, pl_value g, const pl_op *op) {
+  if (c->recording) return false;
+  pl_slot *a = pl_slot_find(c, s->adjoint), *b = pl_slot_find(c, g);
+  if (a->refs != 1 || a->buffer->refs != 1 || (a->flags & PL_FLAG_CHECK) || (b->flags & PL_FLAG_CHECK)) return false;
+  if (a->dtype != b->dtype || a->rank != b->rank || memcmp(a->shape, b->shape, a->rank * sizeof *a->shape)) return false;
+  pl_slot *in[] = {a, b};
+  if (pl_elementwise_small(op, 2, in, a)) return true;
+  pl_value handles[] = {s->adjoint, g};
+  pl_call call = {c, op, 2, in, handles, NULL};
+  pl_elementwise(&call, (pl_dtype)a->dtype, a);
+  return true;
+}
+
 static void accumulate(pl_context *c, pl_slot *s, pl_value g) {
   if (s->adjoint == PL_NONE) {
     set_adjoint(c, s, g);
     return;
   }
+  if (in_place(c, s, g, PL_OP(add))) return;
   pl_value in[] = {s->adjoint, g}, sum;
   if (!pl_execute(c, PL_OP(add), 2, in, NULL, &sum, !c->recording)) return;
   drop_adjoint(c, s);
@@ -34,7 +50,9 @@ void pl_vjp_give(pl_vjp *v, int k, pl_value g) {
   pl_context *c = v->c;
   if (g == PL_ZERO || g == PL_NONE || c->status || !v->need[k]) return;
   pl_slot *s = pl_slot_find(c, v->in[k]);
-  g = pl_sum_to(c, pl_cast(c, g, (pl_dtype)s->dtype), v->in[k]);
+  pl_slot *t = pl_slot_find(c, g);
+  if (t->dtype != s->dtype || t->rank != s->rank || memcmp(t->shape, s->shape, s->rank * sizeof *s->shape))
+    g = pl_sum_to(c, pl_cast(c, g, (pl_dtype)s->dtype), v->in[k]);
   if (g != PL_NONE) accumulate(c, s, g);
 }
 
@@ -59,13 +77,35 @@ void pl_vjp_give_into(pl_vjp *v, int k, const pl_op *op, int n_more, const pl_va
   set_adjoint(c, s, sum);
 }
 
+/* g*d in g's own memory: the adjoint of the output is not read again after its last use. */
+static bool chain_in_place(pl_context *c, pl_value g, pl_value d) {
+  if (c->recording || d <= PL_MINUS_ONE) return false;
+  pl_slot *a = pl_slot_find(c, g), *b = pl_slot_find(c, d);
+  if (a->refs != 1 || a->buffer->refs != 1 || ((a->flags | b->flags) & PL_FLAG_CHECK)) return false;
+  if (a->dtype != b->dtype || a->rank != b->rank || memcmp(a->shape, b->shape, a->rank * sizeof *a->shape)) return false;
+  pl_slot *in[] = {a, b};
+  if (pl_elementwise_small(PL_OP(chain), 2, in, a)) return true;
+  pl_value handles[] = {g, d};
+  pl_call call = {c, PL_OP(chain), 2, in, handles, NULL};
+  pl_elementwise(&call, (pl_dtype)a->dtype, a);
+  return true;
+}
+
 /* An elementwise op's rule: each input gets g times its partial derivative. */
 static void elementwise(pl_vjp *v) {
+  pl_context *c = v->c;
+  int last = -1;
+  for (int k = 0; k < v->n; k++)
+    if (v->need[k]) last = k;
   for (int k = 0; k < v->n; k++)
     if (v->need[k]) {
-      pl_value d = v->op->partial(v->c, k, v->in, v->out[0], v->attrs);
-      if (v->c->status) return;
-      pl_vjp_give(v, k, pl_chain(v->c, v->g[0], d));
+      pl_value d = v->op->partial(c, k, v->in, v->out[0], v->attrs);
+      if (c->status) return;
+      if (d == PL_MINUS_ONE) { /* subtracted where it goes, without a negated copy */
+        pl_slot *s = pl_slot_find(c, v->in[k]);
+        if (s->adjoint != PL_NONE && in_place(c, s, v->g[0], PL_OP(sub))) continue;
+      }
+      pl_vjp_give(v, k, k == last && chain_in_place(c, v->g[0], d) ? v->g[0] : pl_chain(c, v->g[0], d));
     }
 }
 

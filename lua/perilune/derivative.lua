@@ -7,23 +7,25 @@ local is_tensor = core.is_tensor
 
 -- The parameters as tensors, their names, and the leaves (a single tensor or number is a tree of one).
 local function parameters(x)
-  local leaves = tree.leaves(x)
+  local leaves, form = tree.leaves(x)
   local tensors, names = {}, {}
-  for k, leaf in ipairs(leaves) do
+  for k = 1, #leaves do
+    local leaf = leaves[k]
     tensors[k] = leaf.number and core.tensor(leaf.value) or leaf.value
     names[k] = leaf.path
   end
-  return leaves, tensors, names
+  return leaves, tensors, names, form
 end
 
 -- The tree of results in x's form: where a number went in, a number comes out.
-local function results(x, leaves, values, numbers)
+local function results(form, leaves, values, numbers)
   if numbers then
-    for k, leaf in ipairs(leaves) do
+    for k = 1, #leaves do
+      local leaf = leaves[k]
       if leaf.number and values[k] then values[k] = values[k]:item() end
     end
   end
-  return tree.build(x, values)
+  return tree.build(form, values)
 end
 
 local function check_loss(loss)
@@ -40,11 +42,14 @@ end
 
 local told = {}
 local function notice(names, reached)
-  local lost = {}
-  for k, hit in ipairs(reached) do
-    if not hit then lost[#lost + 1] = names[k] == "" and "the parameter" or names[k] end
+  local lost
+  for k = 1, #reached do
+    if not reached[k] then
+      lost = lost or {}
+      lost[#lost + 1] = names[k] == "" and "the parameter" or names[k]
+    end
   end
-  if #lost == 0 then return nil end
+  if not lost then return nil end
   return ("%s %s no path to the result; its gradient is zero"):format(table.concat(lost, ", "), #lost > 1 and "have" or "has")
 end
 
@@ -82,14 +87,9 @@ end
 
 -- One evaluation with its gradient. diagnose: at a NaN say where it arose. Returns loss, gradients, aux list, leaves, lost, nan.
 local function evaluate(f, x, wrt, diagnose, ...)
-  local leaves, tensors, names = parameters(x)
+  local leaves, tensors, names, form = parameters(x)
   local region, inputs = core.open(tensors, names)
-  local out
-  if #leaves == 1 and leaves[1].path == "" then
-    out = call(region, f, with_argument(wrt, inputs[1], ...))
-  else
-    out = call(region, f, with_argument(wrt, tree.build(x, inputs), ...))
-  end
+  local out = call(region, f, with_argument(wrt, tree.build(form, inputs), ...))
   local loss = guarded(region, pcall(check_loss, out[2]))
   region:close()
   local outermost = not core.recording()
@@ -104,7 +104,7 @@ local function evaluate(f, x, wrt, diagnose, ...)
   end
   local gradients, reached = guarded(region, pcall(region.vjp, region, {loss}, nil, true))
   if outermost then region:free() end
-  return loss, gradients, out, leaves, notice(names, reached), nan
+  return loss, gradients, out, leaves, form, notice(names, reached), nan
 end
 derivative.evaluate = evaluate
 
@@ -131,9 +131,9 @@ function derivative.value_and_grad(f, options)
   local wrt = options_of(options, "value_and_grad")
   return function(...)
     local x = select(wrt, ...)
-    local loss, gradients, out, leaves, lost = evaluate(f, x, wrt, false, ...)
-    tell(lost)
-    local g = results(x, leaves, gradients, not core.recording())
+    local loss, gradients, out, leaves, form, lost = evaluate(f, x, wrt, false, ...)
+    if lost then tell(lost) end
+    local g = results(form, leaves, gradients, not core.recording())
     return loss, g, unpack(out, 3, #out)
   end
 end
@@ -153,9 +153,10 @@ end
 -- Outputs of f as a list of tensors, for vjp and jvp.
 local function outputs(value)
   if is_tensor(value) then return {value}, nil end
-  local leaves, list = tree.leaves(value), {}
+  local list = {}
+  local leaves, value_form = tree.leaves(value)
   for k, leaf in ipairs(leaves) do list[k] = leaf.number and core.tensor(leaf.value) or leaf.value end
-  return list, leaves
+  return list, leaves, value_form
 end
 
 local function tangent_list(leaves, t, what)
@@ -173,9 +174,9 @@ end
 ---@return function pullback  cotangent -> tree like x
 function derivative.vjp(f, x)
   check_function(f, "vjp")
-  local leaves, tensors, names = parameters(x)
+  local leaves, tensors, names, form = parameters(x)
   local region, inputs = core.open(tensors, names)
-  local out = call(region, f, tree.build(x, inputs))
+  local out = call(region, f, tree.build(form, inputs))
   local value = out[2]
   local list, ys = guarded(region, pcall(outputs, value))
   region:close()
@@ -183,7 +184,7 @@ function derivative.vjp(f, x)
   local function pullback(cotangent)
     local seeds = tangent_list(ys or {true}, cotangent, "vjp")
     local gradients = region:vjp(list, seeds, false)
-    return results(x, leaves, gradients, not core.recording())
+    return results(form, leaves, gradients, not core.recording())
   end
   return value, pullback
 end
@@ -196,12 +197,12 @@ end
 ---@return any tangent  like the value
 function derivative.jvp(f, x, t)
   check_function(f, "jvp")
-  local leaves, tensors, names = parameters(x)
+  local leaves, tensors, names, form = parameters(x)
   local tangents = tangent_list(leaves, t, "jvp")
   local region, inputs = core.open(tensors, names)
-  local out = call(region, f, tree.build(x, inputs))
+  local out = call(region, f, tree.build(form, inputs))
   local value = out[2]
-  local list = guarded(region, pcall(outputs, value))
+  local list, _, value_form = guarded(region, pcall(outputs, value))
   region:close()
   local outermost = not core.recording()
   local dy = guarded(region, pcall(region.jvp, region, list, tangents))
@@ -212,7 +213,7 @@ function derivative.jvp(f, x, t)
     tree.promote(value)
     region:free()
   end
-  return value, tree.build(value, dy)
+  return value, tree.build(value_form or 1, dy)
 end
 
 --- The function (x, v) -> Hessian of f at x times v, reverse over forward mode.
@@ -221,10 +222,10 @@ end
 function derivative.hvp(f)
   check_function(f, "hvp")
   return function(x, v)
-    local leaves, tensors, names = parameters(x)
+    local leaves, tensors, names, form = parameters(x)
     local tangents = tangent_list(leaves, v, "hvp")
     local region, inputs = core.open(tensors, names)
-    local out = call(region, f, tree.build(x, inputs))
+    local out = call(region, f, tree.build(form, inputs))
     local loss = guarded(region, pcall(check_loss, out[2]))
     local dy = guarded(region, pcall(region.jvp, region, {loss}, tangents))
     region:close()
@@ -236,7 +237,7 @@ function derivative.hvp(f)
       for k, tensor in ipairs(tensors) do product[k] = tensor*0 end
     end
     if not core.recording() then region:free() end
-    return results(x, leaves, product, not core.recording())
+    return results(form, leaves, product, not core.recording())
   end
 end
 
@@ -252,12 +253,12 @@ function derivative.check_grad(f, x, options)
     if o[key] == nil then core.fail(("check_grad has no option '%s'; it has directions, order, seed"):format(tostring(key))) end
     o[key] = value
   end
-  local loss, gradients, _, leaves, lost = evaluate(f, x, 1, true, x)
+  local loss, gradients, _, leaves, form, lost = evaluate(f, x, 1, true, x)
   tell(lost)
   local f0 = loss:item()
   if f0 ~= f0 then core.fail("check_grad: the loss is NaN") end
   local function at(moved)
-    local y = f(tree.build(x, moved))
+    local y = f(tree.build(form, moved))
     return is_tensor(y) and y:item() or y
   end
   local worst = {gradient = math.huge, hessian = math.huge}
@@ -272,7 +273,7 @@ function derivative.check_grad(f, x, options)
     end
     local curvature = 0
     if o.order >= 3 then
-      local hv = derivative.hvp(f)(x, tree.build(x, v))
+      local hv = derivative.hvp(f)(x, tree.build(form, v))
       for k, leaf in ipairs(tree.leaves(hv)) do curvature = curvature + core.sum(v[k]*leaf.value):item() end
     end
     local h = 0.02*math.max(size, 1e-3)/math.max(1, math.sqrt(vv))

@@ -13,7 +13,7 @@ local function number(x) return ("%.6g"):format(x) end
 function Result:__tostring()
   local lines = {("%s after %d iterations, %d evaluations"):format(self.message, self.iterations, self.evaluations),
     ("value %s, gradient %s"):format(number(self.value), number(self.gradient_norm))}
-  for _, leaf in ipairs(tree.leaves(self.x)) do
+  for _, leaf in ipairs((tree.leaves(self.x))) do
     local v = leaf.value
     local text
     if leaf.number then
@@ -93,7 +93,7 @@ return function(f, params, options)
   if type(f) ~= "function" then core.fail(("minimize needs a function, not %s"):format(type(f))) end
   if params == nil then core.fail("minimize needs parameters to start from, not nil") end
   check_options(options)
-  local leaves = tree.leaves(params)
+  local leaves, form = tree.leaves(params)
   if #leaves == 0 then core.fail("minimize: there are no parameters") end
   local start, index, lower, upper = {}, {}, {}, {}
   for k, leaf in ipairs(leaves) do
@@ -110,8 +110,8 @@ return function(f, params, options)
     local x = opt:ask()
     if not x then break end
     -- each leaf keeps its shape; numbers become 0-d tensors inside f
-    local here = tree.build(params, x)
-    local loss, gradients, out, _, unreached, nan = derivative.evaluate(f, here, 1, first, here)
+    local here = tree.build(form, x)
+    local loss, gradients, out, _, _, unreached, nan = derivative.evaluate(f, here, 1, first, here)
     if first and nan then core.fail(("minimize: the loss is not finite at the start: %s"):format(nan)) end
     if first and unreached then
       lost = unreached
@@ -134,7 +134,7 @@ return function(f, params, options)
   for k, leaf in ipairs(leaves) do
     if leaf.number then x[k], g[k] = x[k]:item(), g[k]:item() end
   end
-  result.x, result.gradient = tree.build(params, x), tree.build(params, g)
+  result.x, result.gradient = tree.build(form, x), tree.build(form, g)
   result.history, result.aux = history, aux
   if lost then result.message = result.message .. "; " .. lost end
   return result

@@ -29,88 +29,80 @@ local function ordered(node, path)
   return n, names
 end
 
+-- Walks a tree into its leaves; returns its form: a leaf's number, or the table's keys and their forms.
 local function walk(node, path, leaves, seen, open)
   local kind = type(node)
   if kind == "number" then
     leaves[#leaves + 1] = {value = node, path = path, number = true}
-    return
+    return #leaves
   elseif is_tensor(node) then
     local id = handle(node)
-    local first = seen[id]
-    if not first then
-      first = {value = node, path = path}
-      leaves[#leaves + 1] = first
-      seen[id] = first
+    local k = seen[id]
+    if not k then
+      k = #leaves + 1
+      leaves[k] = {value = node, path = path}
+      seen[id] = k
     end
-    return
+    return k
   elseif kind ~= "table" then
     core.fail(("the tree has a %s at %s; leaves are numbers and tensors"):format(kind, path == "" and "its top" or path))
   end
   if open[node] then core.fail(("the tree contains itself at %s"):format(path == "" and "its top" or path)) end
   open[node] = true
-  local module = getmetatable(node) ~= nil
+  local meta = getmetatable(node)
   local n, names = ordered(node, path)
+  local keys, forms = {}, {}
+  local form = {keys = keys, forms = forms, meta = meta, node = meta and node}
   for i = 1, n do
     local child = node[i]
-    if not module or is_tensor(child) or type(child) == "table" then walk(child, step(path, i), leaves, seen, open) end
+    if not meta or is_tensor(child) or type(child) == "table" then
+      keys[#keys + 1] = i
+      forms[#forms + 1] = walk(child, step(path, i), leaves, seen, open)
+    end
   end
-  for _, key in ipairs(names or {}) do
-    local child = rawget(node, key)
-    if not module or is_tensor(child) or (type(child) == "table" and getmetatable(child)) then
-      walk(child, step(path, key), leaves, seen, open)
+  if names then
+    for k = 1, #names do
+      local key = names[k]
+      local child = rawget(node, key)
+      if not meta or is_tensor(child) or (type(child) == "table" and getmetatable(child)) then
+        keys[#keys + 1] = key
+        forms[#forms + 1] = walk(child, path == "" and key or path .. "." .. key, leaves, seen, open)
+      end
     end
   end
   open[node] = nil
+  return form
 end
 
---- The leaves of a tree in order: a list of {value, path, number}. A tensor that stands at two paths is one leaf.
+--- The leaves of a tree in order, a list of {value, path, number}, and its form for tree.build. A tensor that stands at two
+--- paths is one leaf.
 ---@param t any  a number, a tensor or a tree
 ---@return table leaves
+---@return any form
 function tree.leaves(t)
   local leaves = {}
-  walk(t, "", leaves, {}, {})
-  return leaves
+  local form = walk(t, "", leaves, {}, {})
+  return leaves, form
 end
 
-local function rebuild(node, values, state)
-  if type(node) == "number" then
-    state.k = state.k + 1
-    return values[state.k]
-  elseif is_tensor(node) then
-    local id = handle(node)
-    local k = state.seen[id]
-    if not k then
-      state.k = state.k + 1
-      k = state.k
-      state.seen[id] = k
-    end
-    return values[k]
-  end
-  local meta = getmetatable(node)
-  local copy = {}
-  local n, names = ordered(node, "")
-  for i = 1, n do
-    local child = node[i]
-    if not meta or is_tensor(child) or type(child) == "table" then copy[i] = rebuild(child, values, state) else copy[i] = child end
-  end
-  for _, key in ipairs(names or {}) do
-    local child = rawget(node, key)
-    if not meta or is_tensor(child) or (type(child) == "table" and getmetatable(child)) then
-      copy[key] = rebuild(child, values, state)
-    else
-      copy[key] = child
-    end
-  end
-  return meta and setmetatable(copy, meta) or copy
-end
-
---- A tree of t's form with other leaves, given in the order of tree.leaves.
----@param t any
+--- A tree of a form with other leaves, given in the order of tree.leaves.
+---@param form any  from tree.leaves
 ---@param values table  one value for each leaf
 ---@return any
-function tree.build(t, values)
-  return rebuild(t, values, {k = 0, seen = {}})
+local function build(form, values)
+  if type(form) == "number" then return values[form] end
+  local copy = {}
+  if form.meta then
+    for key, child in pairs(form.node) do copy[key] = child end
+  end
+  local keys, forms = form.keys, form.forms
+  for k = 1, #keys do
+    local child = forms[k]
+    copy[keys[k]] = type(child) == "number" and values[child] or build(child, values)
+  end
+  return form.meta and setmetatable(copy, form.meta) or copy
 end
+tree.build = build
 
 --- f applied to every leaf (and to the leaves at the same places of further trees).
 ---@param f function
@@ -118,8 +110,9 @@ end
 ---@return any
 function tree.map(f, t, ...)
   local others, values = {...}, {}
-  for i, other in ipairs(others) do others[i] = tree.leaves(other) end
-  for k, leaf in ipairs(tree.leaves(t)) do
+  for i, other in ipairs(others) do others[i] = (tree.leaves(other)) end
+  local leaves, form = tree.leaves(t)
+  for k, leaf in ipairs(leaves) do
     local more = {}
     for i, other in ipairs(others) do
       if not other[k] then core.fail(("the trees differ: the second lacks %s"):format(leaf.path)) end
@@ -127,7 +120,7 @@ function tree.map(f, t, ...)
     end
     values[k] = f(leaf.value, unpack(more))
   end
-  return tree.build(t, values)
+  return build(form, values)
 end
 
 --- Keeps every tensor of a result (any nesting; other values are left alone) beyond the recording that made it.
