@@ -48,7 +48,7 @@ typedef uint64_t pl_value;
 #define PL_NONE ((pl_value)0) /* no value: an error happened, or nothing was given */
 #define PL_ZERO ((pl_value)1) /* the symbolic zero of any shape; only tangents and adjoints may be it */
 
-enum { PL_MAX_RANK = 8, PL_MAX_INPUTS = 255, PL_MAX_OUTPUTS = 8 };
+enum { PL_MAX_RANK = 8, PL_MAX_INPUTS = 1024, PL_MAX_OUTPUTS = 8 };
 
 typedef enum { PL_F64, PL_F32, PL_I64, PL_BOOL, PL_DTYPES } pl_dtype;
 

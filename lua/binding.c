@@ -265,13 +265,20 @@ static const char *event_name(const char *op) {
   return "";
 }
 
+typedef struct {
+  binding *b;
+  const pl_op *op;
+  int inputs;
+} operator_data;
+
 /* The operators of tensors. A table operand's own metamethod wins. */
 static int arithmetic(lua_State *L) {
-  binding *b = binding_of(L);
-  const pl_op *op = lua_touserdata(L, lua_upvalueindex(2));
+  const operator_data *o = lua_touserdata(L, lua_upvalueindex(1));
+  binding *b = o->b;
+  const pl_op *op = o->op;
   tensor_data *t[2] = {to_tensor(L, 1), to_tensor(L, 2)};
   pl_value in[2], out;
-  if (t[0] && t[1] && lua_touserdata(L, lua_upvalueindex(3))) { /* two tensors and a binary operator */
+  if (t[0] && t[1] && o->inputs == 2) {
     in[0] = t[0]->handle;
     in[1] = t[1]->handle;
     bool recorded = pl_recording(b->c);
@@ -279,7 +286,7 @@ static int arithmetic(lua_State *L) {
     if (!run_op(L, b, op, 2, in, NULL, &out)) fail_engine(L, b);
     return recorded ? push_handle(L, b, out, false) : push_value(L, b, out);
   }
-  int n = pl_op_inputs(op);
+  int n = o->inputs;
   lua_settop(L, n);
   if (n == 1) t[1] = NULL;
   for (int i = 0; i < n; i++) {
@@ -825,10 +832,9 @@ static void open_tensors(lua_State *L, binding *b, int core) {
   for (int owning = 0; owning < 2; owning++) {
     int ref = new_metatable(L, b, meta);
     for (size_t i = 0; i < sizeof operators / sizeof *operators; i++) {
-      lua_pushlightuserdata(L, b);
-      lua_pushlightuserdata(L, (void *)pl_op_find(operators[i]));
-      lua_pushlightuserdata(L, pl_op_inputs(pl_op_find(operators[i])) == 2 ? b : NULL);
-      lua_pushcclosure(L, arithmetic, 3);
+      operator_data *o = lua_newuserdata(L, sizeof *o);
+      *o = (operator_data){b, pl_op_find(operators[i]), pl_op_inputs(pl_op_find(operators[i]))};
+      lua_pushcclosure(L, arithmetic, 1);
       lua_setfield(L, -2, event_name(operators[i]));
     }
     lua_pushliteral(L, "tensor");
