@@ -385,7 +385,8 @@ static void set_trial(pl_lbfgs *o) {
 /* A direction from o->x and the first trial along it. */
 static void start_search(pl_lbfgs *o) {
   for (int pass = 0; pass < 2; pass++) {
-    double c[2 * MOST_MEMORY] = {0};
+    double c[2 * MOST_MEMORY] = {0}, length = sqrt(dot(o->n, o->g, o->g));
+    if (o->k == 0) o->theta = length > 0 ? length : 1; /* without curvature: a step of length 1, however f is scaled */
     cauchy_point(o, c);
     subspace(o, c);
     o->slope = dot(o->n, o->g, o->d);
@@ -396,7 +397,7 @@ static void start_search(pl_lbfgs *o) {
     }
     forget(o);
   }
-  double most = 1e20, length = sqrt(dot(o->n, o->d, o->d));
+  double most = 1e20;
   if (o->bounded) {
     for (int64_t i = 0; i < o->n; i++) {
       if (o->d[i] > 0 && isfinite(o->upper[i])) most = fmin(most, (o->upper[i] - o->x[i]) / o->d[i]);
@@ -404,10 +405,7 @@ static void start_search(pl_lbfgs *o) {
     }
     most = fmax(most, 1);
   }
-  /* Without curvature, a step as long as x is large (or 1) at most, and no longer than a unit decrease would need. */
-  double first = 1;
-  if (o->k == 0) first = fmin(1, 1 / length);
-  pl_line_search_start(&o->search, o->f, o->slope, first, most);
+  pl_line_search_start(&o->search, o->f, o->slope, 1, most);
   set_trial(o);
 }
 
