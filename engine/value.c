@@ -335,7 +335,7 @@ pl_value pl_borrow(pl_context *c, pl_dtype dtype, int rank, const int64_t *shape
 
 pl_value pl_detach(pl_context *c, pl_value v) {
   pl_slot *s = pl_slot_get(c, v);
-  if (!s || !pl_slot_check(c, s)) return PL_NONE;
+  if (!s || ((s->flags & PL_FLAG_BORROWED) && !pl_slot_check(c, s))) return PL_NONE; /* of a parameter: a constant */
   if (s->flags & PL_FLAG_RESOURCE) {
     pl_error(c, PL_ERROR_TYPE, "only tensors can be detached");
     return PL_NONE;
