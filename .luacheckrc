@@ -1,4 +1,5 @@
 std = "luajit"
-max_line_length = 140
+max_line_length = 170
 files["tests/"] = {std = "+busted"}
-files["lua/perilune/"] = {}
+files["tests/run_spec.lua"] = {globals = {"SPEC_COUNT", "arg", "os"}}
+files["tests/examples/"] = {globals = {"print"}}

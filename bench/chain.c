@@ -1,5 +1,5 @@
-/* chain.c: a fixed chain of 200 ops on 8 doubles through the engine alone: ns an op, forward (recorded) and forward with the
- * gradient; the smallest of many rounds. Prints "forward both value gradient". */
+/* chain.c: a fixed chain of 200 ops on 8 doubles through the engine alone: ns an op, forward (recorded) and forward
+ * with the gradient; the smallest of many rounds. Prints "forward both value gradient". */
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -21,7 +21,8 @@ enum { ROUNDS = 3000, OPS = 200 };
 
 int main(void) {
   pl_context *c = pl_context_new();
-  const pl_op *add = pl_op_find("add"), *mul = pl_op_find("mul"), *sub = pl_op_find("sub"), *th = pl_op_find("tanh"), *sum = pl_op_find("sum");
+  const pl_op *add = pl_op_find("add"), *mul = pl_op_find("mul"), *sub = pl_op_find("sub"), *th = pl_op_find("tanh"),
+              *sum = pl_op_find("sum");
   double data[3][8];
   for (int i = 0; i < 8; i++) {
     data[0][i] = 0.1 * (i + 1);

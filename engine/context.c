@@ -45,7 +45,7 @@ const char *pl_shape_text(char *text, int rank, const int32_t *shape) {
 
 /* A block's header; the caller's bytes start 64 bytes after it. */
 typedef struct {
-  size_t size; /* header included */
+  size_t size;   /* header included */
   int32_t class; /* -1: not kept */
   void *next;
 } block;
@@ -78,10 +78,11 @@ static void release_cache(pl_context *c) {
 }
 
 static void *no_room(pl_context *c, size_t bytes) {
-  pl_error(c, PL_ERROR_MEMORY,
-           "out of memory: %.1f MB more are needed, %.1f MB of the budget of %.1f MB are in use; make the problem smaller, "
-           "keep fewer values alive, or raise the budget",
-           (double)bytes / 1e6, (double)c->used / 1e6, (double)c->budget / 1e6);
+  pl_error(
+      c, PL_ERROR_MEMORY,
+      "out of memory: %.1f MB more are needed, %.1f MB of the budget of %.1f MB are in use; make the problem smaller, "
+      "keep fewer values alive, or raise the budget",
+      (double)bytes / 1e6, (double)c->used / 1e6, (double)c->budget / 1e6);
   return NULL;
 }
 

@@ -35,12 +35,12 @@ struct pl_context {
   pl_status status;
   _Atomic int interrupted;
   struct pl_tape *recording; /* the open one, or NULL */
-  int paused;                     /* depth of pl_pause */
-  pl_scope *scope;                /* who owns new values; NULL: the caller */
-  struct pl_slot **chunks;        /* slots in chunks, so that their addresses stay */
-  uint32_t free_slot;             /* head of the free list, 0: none */
+  int paused;                /* depth of pl_pause */
+  pl_scope *scope;           /* who owns new values; NULL: the caller */
+  struct pl_slot **chunks;   /* slots in chunks, so that their addresses stay */
+  uint32_t free_slot;        /* head of the free list, 0: none */
   uint32_t n_slots, n_chunks;
-  uint64_t tag;      /* the context's 8 bits of a handle, shifted */
+  uint64_t tag;        /* the context's 8 bits of a handle, shifted */
   uint32_t recordings; /* serial of the last recording */
   uint32_t line;       /* source << 20 | line of the ops recorded next */
   uint32_t stamp;      /* serial of the last derivative sweep */

@@ -1,5 +1,6 @@
 /* object.h: static objects that attributes refer to (sparse patterns, plans, later sub-programs): immutable, reference-
- * counted, interned by content, so that equal content is one address and whatever was derived from it is found again. */
+ * counted, interned by content, so that equal content is one address and whatever was derived from it is found again.
+ */
 #ifndef PL_OBJECT_H
 #define PL_OBJECT_H
 
@@ -20,8 +21,8 @@ struct pl_object {
   bool interned;
 };
 
-/* Takes over the caller's reference to o (hash set) and returns a reference to the one object with its content: o itself,
- * or an older equal one, o being destroyed. NULL, and o destroyed, on an error. */
+/* Takes over the caller's reference to o (hash set) and returns a reference to the one object with its content: o
+ * itself, or an older equal one, o being destroyed. NULL, and o destroyed, on an error. */
 pl_object *pl_object_intern(pl_context *c, pl_object *o);
 void pl_object_retain(pl_object *o);
 void pl_object_release(pl_object *o); /* NULL is fine */

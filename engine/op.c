@@ -9,7 +9,8 @@
 
 /* ---- the table ---- */
 
-static pl_op *const families[] = {pl_ops_elementwise, pl_ops_reduce, pl_ops_move, pl_ops_matmul, pl_ops_random, pl_ops_sparse};
+static pl_op *const families[] = {pl_ops_elementwise, pl_ops_reduce, pl_ops_move,
+                                  pl_ops_matmul,      pl_ops_random, pl_ops_sparse};
 enum { FAMILIES = sizeof families / sizeof *families };
 
 extern const pl_kernel_entry __start_pl_kernels[], __stop_pl_kernels[];
@@ -19,7 +20,8 @@ int pl_isa(void) {
   __builtin_cpu_init();
   bool v3 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
   bool v4 = v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-            __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+            __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
+            __builtin_cpu_supports("avx512vl");
   return v4 ? 2 : v3 ? 1 : 0;
 #else
   return 0;
@@ -78,7 +80,9 @@ const pl_attr_spec *pl_op_attrs(const pl_op *op) { return op->attrs; }
 
 /* ---- what rules are written with ---- */
 
-pl_value pl_call1(pl_context *c, const pl_op *op, pl_value x, const pl_attr *attrs) { return pl_apply1(c, op, 1, &x, attrs); }
+pl_value pl_call1(pl_context *c, const pl_op *op, pl_value x, const pl_attr *attrs) {
+  return pl_apply1(c, op, 1, &x, attrs);
+}
 
 pl_value pl_call2(pl_context *c, const pl_op *op, pl_value x, pl_value y, const pl_attr *attrs) {
   pl_value in[] = {x, y};
@@ -189,7 +193,8 @@ int pl_axis(const pl_call *call, int64_t axis, int rank) {
   if (a >= 0 && a < rank) return (int)a;
   char text[PL_TEXT];
   pl_error(call->c, PL_ERROR_INDEX, "%s: there is no axis %lld in shape %s", call->op->name,
-           (long long)(axis < 0 ? axis : axis + 1), call->n ? pl_shape_text(text, call->in[0]->rank, call->in[0]->shape) : "{}");
+           (long long)(axis < 0 ? axis : axis + 1),
+           call->n ? pl_shape_text(text, call->in[0]->rank, call->in[0]->shape) : "{}");
   return -1;
 }
 

@@ -1,8 +1,8 @@
 /* op.h: the row of the op table, and what rules are written with.
  *
- * A row says everything about an op. Elementwise rows need a kernel of the same name (kernels/) and partial derivatives;
- * other primitive rows give shape, run, vjp and jvp; composite rows give only `expand`, which calls other ops. Derivative
- * rules call ops, never kernels, so that every derivative can be recorded and differentiated again. */
+ * A row says everything about an op. Elementwise rows need a kernel of the same name (kernels/) and partial
+ * derivatives; other primitive rows give shape, run, vjp and jvp; composite rows give only `expand`, which calls other
+ * ops. Derivative rules call ops, never kernels, so that every derivative can be recorded and differentiated again. */
 #ifndef PL_OP_H
 #define PL_OP_H
 
@@ -15,7 +15,8 @@ typedef enum { PL_ELEMENTWISE, PL_MOVE, PL_REDUCE, PL_LINEAR, PL_OPAQUE, PL_COMP
 #define PL_ONE ((pl_value)2)
 #define PL_MINUS_ONE ((pl_value)3)
 
-/* Which dtypes an op computes in; inputs are promoted to their common one first, then to f64 if that is not in the set. */
+/* Which dtypes an op computes in; inputs are promoted to their common one first, then to f64 if that is not in the set.
+ */
 enum { PL_IN_F64 = 1, PL_IN_F32 = 2, PL_IN_I64 = 4, PL_IN_BOOL = 8, PL_FLOATS = 3, PL_NUMBERS = 7, PL_ANY = 15 };
 
 typedef struct {
@@ -27,8 +28,8 @@ typedef struct {
   const pl_attr *attrs;
 } pl_call;
 
-/* Reverse: rules read g (one an output; PL_ZERO where nothing arrives, never all) and give contributions to inputs k for
- * which need[k], with pl_vjp_give. */
+/* Reverse: rules read g (one an output; PL_ZERO where nothing arrives, never all) and give contributions to inputs k
+ * for which need[k], with pl_vjp_give. */
 typedef struct {
   pl_context *c;
   const pl_op *op;
@@ -89,8 +90,8 @@ struct pl_op {
   void (*jvp)(pl_jvp *j);
   bool linear; /* in all its float inputs together: jvp is the op itself on the tangents; needs no jvp */
   bool (*expand)(pl_context *c, const pl_op *op, int n, const pl_value *in, const pl_attr *attrs, pl_value *out);
-  int id;                     /* place in the table, */
-  pl_kernel fn[PL_DTYPES];    /* and the kernel for this machine: set when the first context is made */
+  int id;                  /* place in the table, */
+  pl_kernel fn[PL_DTYPES]; /* and the kernel for this machine: set when the first context is made */
   bool (*sample)(pl_context *c, pl_sampler_random *r, int k, pl_sample *s); /* false: no k-th sample */
 };
 
@@ -99,12 +100,12 @@ struct pl_op {
 void pl_ops_start(void); /* resolves kernels; once */
 /* The kernel of a name that belongs to no row (reductions, moves ...). */
 pl_kernel pl_kernel_find(const char *name, pl_dtype dtype);
-#define PL_KERNEL_OF(name, dtype)                                             \
-  ({                                                                         \
-    static pl_kernel _Atomic pl_kernels_[PL_DTYPES];                         \
-    pl_kernel k_ = pl_kernels_[dtype];                                       \
-    if (!k_) pl_kernels_[dtype] = k_ = pl_kernel_find(#name, dtype);         \
-    k_;                                                                      \
+#define PL_KERNEL_OF(name, dtype)                                    \
+  ({                                                                 \
+    static pl_kernel _Atomic pl_kernels_[PL_DTYPES];                 \
+    pl_kernel k_ = pl_kernels_[dtype];                               \
+    if (!k_) pl_kernels_[dtype] = k_ = pl_kernel_find(#name, dtype); \
+    k_;                                                              \
   })
 int pl_isa(void); /* 0: baseline, 1: x86-64-v3, 2: x86-64-v4 */
 
@@ -113,12 +114,12 @@ extern pl_op pl_ops_elementwise[], pl_ops_reduce[], pl_ops_move[], pl_ops_matmul
 
 /* The row of a name known to exist, for rules: PL_OP(add) is looked up once a call site. */
 const pl_op *pl_op_need(const char *name);
-#define PL_OP(name)                                                  \
-  ({                                                                 \
-    static const pl_op *_Atomic pl_found_;                           \
-    const pl_op *op_ = pl_found_;                                    \
-    if (!op_) pl_found_ = op_ = pl_op_need(#name);                   \
-    op_;                                                             \
+#define PL_OP(name)                                \
+  ({                                               \
+    static const pl_op *_Atomic pl_found_;         \
+    const pl_op *op_ = pl_found_;                  \
+    if (!op_) pl_found_ = op_ = pl_op_need(#name); \
+    op_;                                           \
   })
 
 /* ---- what rules are written with: ops, with PL_ZERO understood ---- */
@@ -129,12 +130,12 @@ pl_value pl_call3(pl_context *c, const pl_op *op, pl_value x, pl_value y, pl_val
 #define PL_UNARY(name, c, x) pl_call1(c, PL_OP(name), x, NULL)
 #define PL_BINARY(name, c, x, y) pl_call2(c, PL_OP(name), x, y, NULL)
 
-pl_value pl_plus(pl_context *c, pl_value x, pl_value y);            /* either may be PL_ZERO */
-pl_value pl_minus(pl_context *c, pl_value x, pl_value y);           /* either may be PL_ZERO */
-pl_value pl_negative(pl_context *c, pl_value x);                    /* PL_ZERO stays */
-pl_value pl_times(pl_context *c, pl_value x, pl_value y);           /* PL_ZERO if one is */
-pl_value pl_chain(pl_context *c, pl_value g, pl_value d);           /* g*d, 0 where g is 0; d may be PL_ONE ... */
-pl_value pl_like(pl_context *c, pl_value x, double number);         /* constant of x's dtype */
+pl_value pl_plus(pl_context *c, pl_value x, pl_value y);             /* either may be PL_ZERO */
+pl_value pl_minus(pl_context *c, pl_value x, pl_value y);            /* either may be PL_ZERO */
+pl_value pl_negative(pl_context *c, pl_value x);                     /* PL_ZERO stays */
+pl_value pl_times(pl_context *c, pl_value x, pl_value y);            /* PL_ZERO if one is */
+pl_value pl_chain(pl_context *c, pl_value g, pl_value d);            /* g*d, 0 where g is 0; d may be PL_ONE ... */
+pl_value pl_like(pl_context *c, pl_value x, double number);          /* constant of x's dtype */
 pl_value pl_reshape_like(pl_context *c, pl_value x, pl_value model); /* PL_ZERO stays */
 pl_value pl_reshape_to(pl_context *c, pl_value x, int rank, const int64_t *shape);
 pl_value pl_broadcast_like(pl_context *c, pl_value x, pl_value model);
@@ -168,6 +169,7 @@ pl_value pl_sample_tensor(pl_context *c, pl_sampler_random *r, double lo, double
 /* ---- execution (runner.c) ---- */
 
 /* As pl_apply; `donate` lets an in_place op write into input 0's buffer when that is unique. */
-bool pl_execute(pl_context *c, const pl_op *op, int n, const pl_value *inputs, const pl_attr *attrs, pl_value *outputs, bool donate);
+bool pl_execute(pl_context *c, const pl_op *op, int n, const pl_value *inputs, const pl_attr *attrs, pl_value *outputs,
+                bool donate);
 
 #endif

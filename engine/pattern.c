@@ -37,8 +37,14 @@ static pl_pattern *adopt(pl_context *c, int32_t rows, int32_t cols, int32_t *row
     pl_memory_free(c, col);
     return NULL;
   }
-  *p = (pl_pattern){.base = {.type = &pattern_type, .context = c, .refs = 1}, .rows = rows, .cols = cols, .nnz = row_ptr[rows], .row_ptr = row_ptr, .col = col};
-  p->base.hash = pl_hash(pl_hash((uint64_t)cols, row_ptr, ((size_t)rows + 1) * sizeof *row_ptr), col, (size_t)p->nnz * sizeof *col);
+  *p = (pl_pattern){.base = {.type = &pattern_type, .context = c, .refs = 1},
+                    .rows = rows,
+                    .cols = cols,
+                    .nnz = row_ptr[rows],
+                    .row_ptr = row_ptr,
+                    .col = col};
+  p->base.hash = pl_hash(pl_hash((uint64_t)cols, row_ptr, ((size_t)rows + 1) * sizeof *row_ptr), col,
+                         (size_t)p->nnz * sizeof *col);
   return (pl_pattern *)pl_object_intern(c, &p->base);
 }
 
@@ -115,13 +121,15 @@ static pl_value positions(pl_context *c, int64_t n, const int32_t *zero_based) {
 }
 
 static bool shapes_error(pl_context *c, const char *what, const pl_pattern *a, const pl_pattern *b) {
-  pl_error(c, PL_ERROR_SHAPE, "%s: sparse matrices of shapes {%d, %d} and {%d, %d} do not fit", what, a->rows, a->cols, b->rows, b->cols);
+  pl_error(c, PL_ERROR_SHAPE, "%s: sparse matrices of shapes {%d, %d} and {%d, %d} do not fit", what, a->rows, a->cols,
+           b->rows, b->cols);
   return false;
 }
 
 static bool make_sum(pl_context *c, pl_plan *p, const pl_pattern *a, const pl_pattern *b) {
   if (a->rows != b->rows || a->cols != b->cols) return shapes_error(c, "sum", a, b);
-  int32_t *ptr = new_ints(c, a->rows + 1), *col = new_ints(c, (int64_t)a->nnz + b->nnz), *ma = new_ints(c, a->nnz), *mb = new_ints(c, b->nnz);
+  int32_t *ptr = new_ints(c, a->rows + 1), *col = new_ints(c, (int64_t)a->nnz + b->nnz), *ma = new_ints(c, a->nnz),
+          *mb = new_ints(c, b->nnz);
   if (ptr && col && ma && mb) {
     int32_t n = 0;
     ptr[0] = 0;
@@ -170,7 +178,8 @@ static bool make_product(pl_context *c, pl_plan *p, const pl_pattern *a, const p
   int64_t terms = 0;
   for (int32_t k = 0; k < a->nnz; k++) terms += b->row_ptr[a->col[k] + 1] - b->row_ptr[a->col[k]];
   if (!take_triples(c, p, terms)) return false;
-  int32_t *ptr = new_ints(c, a->rows + 1), *col = new_ints(c, terms), *where = new_ints(c, b->cols), *count = new_ints(c, b->cols), *list = new_ints(c, b->cols);
+  int32_t *ptr = new_ints(c, a->rows + 1), *col = new_ints(c, terms), *where = new_ints(c, b->cols),
+          *count = new_ints(c, b->cols), *list = new_ints(c, b->cols);
   bool ok = ptr && col && where && count && list;
   int32_t n = 0;
   int64_t t = 0;
@@ -258,8 +267,8 @@ static bool make_kron(pl_context *c, pl_plan *p, const pl_pattern *a, const pl_p
   return (p->out = adopt(c, (int32_t)rows, (int32_t)cols, ptr, col)) != NULL;
 }
 
-/* K = B' diag(d) B: K[x, y] = sum_q d_q B[q, x] B[q, y]. The triples make the values B[q, x] B[q, y] of the map `via` from
- * d to K's values. */
+/* K = B' diag(d) B: K[x, y] = sum_q d_q B[q, x] B[q, y]. The triples make the values B[q, x] B[q, y] of the map `via`
+ * from d to K's values. */
 static bool make_gram(pl_context *c, pl_plan *p, pl_pattern *b) {
   if (!pl_pattern_columns(c, b)) return false;
   int64_t terms = 0;
@@ -269,7 +278,8 @@ static bool make_gram(pl_context *c, pl_plan *p, pl_pattern *b) {
   }
   if (!take_triples(c, p, terms)) return false;
   /* K's pattern: a row x meets, through its entries of B, the columns of those rows of B */
-  int32_t *ptr = new_ints(c, b->cols + 1), *col = new_ints(c, terms), *via_ptr = new_ints(c, terms), *via_col = new_ints(c, terms);
+  int32_t *ptr = new_ints(c, b->cols + 1), *col = new_ints(c, terms), *via_ptr = new_ints(c, terms),
+          *via_col = new_ints(c, terms);
   int32_t *where = new_ints(c, b->cols), *count = new_ints(c, b->cols), *list = new_ints(c, b->cols);
   bool ok = ptr && col && via_ptr && via_col && where && count && list;
   int32_t n = 0, t = 0;
@@ -439,9 +449,12 @@ static bool read_index(pl_context *c, pl_value v, int64_t most, const char *whic
   *n = info.count;
   if (!(*out = new_ints(c, *n))) return false;
   for (int64_t k = 0; k < *n; k++) {
-    double x = info.dtype == PL_F64 ? ((const double *)data)[k] : info.dtype == PL_F32 ? (double)((const float *)data)[k] : (double)((const int64_t *)data)[k];
+    double x = info.dtype == PL_F64   ? ((const double *)data)[k]
+               : info.dtype == PL_F32 ? (double)((const float *)data)[k]
+                                      : (double)((const int64_t *)data)[k];
     if (!(x >= 1 && x <= (double)most) || x != (double)(int64_t)x) {
-      pl_error(c, PL_ERROR_INDEX, "triplets: %s %g (entry %lld) is out of range 1 to %lld", which, x, (long long)k + 1, (long long)most);
+      pl_error(c, PL_ERROR_INDEX, "triplets: %s %g (entry %lld) is out of range 1 to %lld", which, x, (long long)k + 1,
+               (long long)most);
       return false;
     }
     (*out)[k] = (int32_t)x - 1;
@@ -452,7 +465,8 @@ static bool read_index(pl_context *c, pl_value v, int64_t most, const char *whic
 pl_plan *pl_plan_triplets(pl_context *c, pl_value i, pl_value j, int64_t rows, int64_t cols) {
   if (c->status) return NULL;
   if (rows < 0 || cols < 0 || rows > INT32_MAX - 1 || cols > INT32_MAX - 1) {
-    pl_error(c, PL_ERROR_SHAPE, "triplets: {%lld, %lld} is no shape of a sparse matrix", (long long)rows, (long long)cols);
+    pl_error(c, PL_ERROR_SHAPE, "triplets: {%lld, %lld} is no shape of a sparse matrix", (long long)rows,
+             (long long)cols);
     return NULL;
   }
   uint64_t key[4] = {(uint64_t)PL_PLAN_TRIPLETS + 1, i, j, (uint64_t)rows << 32 | (uint64_t)cols};
@@ -476,8 +490,8 @@ pl_plan *pl_plan_triplets(pl_context *c, pl_value i, pl_value j, int64_t rows, i
     pl_error(c, PL_ERROR_SHAPE, "triplets: %lld are too many", (long long)n);
     ok = false;
   }
-  ok = ok && (ptr = new_ints(c, rows + 1)) && (col = new_ints(c, n)) && (order = new_ints(c, n)) && (map = new_ints(c, n)) &&
-       (count = new_ints(c, (rows > cols ? rows : cols) + 1));
+  ok = ok && (ptr = new_ints(c, rows + 1)) && (col = new_ints(c, n)) && (order = new_ints(c, n)) &&
+       (map = new_ints(c, n)) && (count = new_ints(c, (rows > cols ? rows : cols) + 1));
   if (ok) { /* stable counting sorts, by column then by row */
     memset(count, 0, ((size_t)cols + 1) * sizeof *count);
     for (int64_t k = 0; k < n; k++) count[jj[k] + 1]++;

@@ -1,5 +1,6 @@
-/* pattern.h: where a sparse matrix has entries. A pattern is immutable and interned: equal structure is one object, so that
- * what depends on structure alone (transposes, unions, products, symbolic factors) is made once and found again. */
+/* pattern.h: where a sparse matrix has entries. A pattern is immutable and interned: equal structure is one object, so
+ * that what depends on structure alone (transposes, unions, products, symbolic factors) is made once and found again.
+ */
 #ifndef PL_PATTERN_H
 #define PL_PATTERN_H
 
@@ -14,9 +15,16 @@ typedef struct pl_pattern {
   struct pl_symbolic *symbolic; /* the direct solvers' analyses (solve/direct.c) */
 } pl_pattern;
 
-/* What is known about a pair of patterns (or one, or a list of triplets): the resulting pattern, and either maps of values
- * (sum, transpose, triplets) or the triples of a product: entry c of the result gets a[i]*b[j]. */
-typedef enum { PL_PLAN_SUM, PL_PLAN_TRANSPOSE, PL_PLAN_PRODUCT, PL_PLAN_KRON, PL_PLAN_GRAM, PL_PLAN_TRIPLETS } pl_plan_kind;
+/* What is known about a pair of patterns (or one, or a list of triplets): the resulting pattern, and either maps of
+ * values (sum, transpose, triplets) or the triples of a product: entry c of the result gets a[i]*b[j]. */
+typedef enum {
+  PL_PLAN_SUM,
+  PL_PLAN_TRANSPOSE,
+  PL_PLAN_PRODUCT,
+  PL_PLAN_KRON,
+  PL_PLAN_GRAM,
+  PL_PLAN_TRIPLETS
+} pl_plan_kind;
 
 typedef struct pl_plan {
   pl_object base;

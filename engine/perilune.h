@@ -73,8 +73,8 @@ PL_API pl_status pl_error_status(const pl_context *c);
 PL_API const char *pl_error_message(const pl_context *c); /* valid until the next error */
 PL_API void pl_error(pl_context *c, pl_status status, const char *format, ...) __attribute__((format(printf, 3, 4)));
 PL_API void pl_clear(pl_context *c);
-PL_API void pl_interrupt(pl_context *c); /* the running or next op fails with PL_ERROR_INTERRUPT */
-PL_API void pl_clear_interrupt(pl_context *c); /* forgets one that came too late */
+PL_API void pl_interrupt(pl_context *c);                /* the running or next op fails with PL_ERROR_INTERRUPT */
+PL_API void pl_clear_interrupt(pl_context *c);          /* forgets one that came too late */
 PL_API void pl_set_threads(pl_context *c, int threads); /* 0: as many as the machine has */
 PL_API int pl_threads(const pl_context *c);
 /* Bytes of tensor data, resources and caches. The default budget is 80 % of RAM or of the cgroup's limit. */
@@ -104,14 +104,14 @@ PL_API pl_value pl_scalar(pl_context *c, pl_dtype dtype, double x); /* rank 0 */
 PL_API pl_value pl_constant(pl_context *c, pl_dtype dtype, double x);
 /* A tensor over the caller's array, not copied. The array must stay until `release(owner)` is called. Where version is
  * given, using the tensor after *version changed is an error: count it up at each write. */
-PL_API pl_value pl_borrow(pl_context *c, pl_dtype dtype, int rank, const int64_t *shape, void *data, const uint64_t *version,
-                          void (*release)(void *owner), void *owner);
+PL_API pl_value pl_borrow(pl_context *c, pl_dtype dtype, int rank, const int64_t *shape, void *data,
+                          const uint64_t *version, void (*release)(void *owner), void *owner);
 PL_API bool pl_describe(pl_context *c, pl_value v, pl_info *info); /* false, and the error set, when stale */
-PL_API int pl_dtype_of(const pl_context *c, pl_value v);            /* -1 for what is no live tensor; sets no error */
+PL_API int pl_dtype_of(const pl_context *c, pl_value v);           /* -1 for what is no live tensor; sets no error */
 PL_API const void *pl_data(pl_context *c, pl_value v);             /* valid while v is */
 PL_API double pl_item(pl_context *c, pl_value v);                  /* the number in a tensor of one element */
 PL_API void pl_retain(pl_context *c, pl_value v);
-PL_API void pl_release(pl_context *c, pl_value v); /* silent on a stale handle: finalizers may be late */
+PL_API void pl_release(pl_context *c, pl_value v);    /* silent on a stale handle: finalizers may be late */
 PL_API pl_value pl_detach(pl_context *c, pl_value v); /* the same data under a handle that no recording owns */
 
 /* New values belong to the scope until it ends, unless retained. */
@@ -144,7 +144,17 @@ typedef struct {
 #define PL_OBJECT(v) ((pl_attr){.type = PL_ATTR_OBJECT, .object = (v)})
 
 /* How a host reads an attribute from its user: axes and indices are 0-based and half-open here, 1-based there. */
-typedef enum { PL_AS_INT, PL_AS_REAL, PL_AS_FLAG, PL_AS_AXIS, PL_AS_AXES, PL_AS_INTS, PL_AS_SHAPE, PL_AS_DTYPE, PL_AS_OBJECT } pl_attr_kind;
+typedef enum {
+  PL_AS_INT,
+  PL_AS_REAL,
+  PL_AS_FLAG,
+  PL_AS_AXIS,
+  PL_AS_AXES,
+  PL_AS_INTS,
+  PL_AS_SHAPE,
+  PL_AS_DTYPE,
+  PL_AS_OBJECT
+} pl_attr_kind;
 
 typedef struct {
   const char *name;
@@ -166,7 +176,8 @@ PL_API const pl_attr_spec *pl_op_attrs(const pl_op *op); /* ends at a NULL name 
 
 /* Runs an op, and records it where a recording is open. attrs holds one entry for each of the op's specs (NULL when it
  * has none). Writes pl_op_outputs(op) values; false, and PL_NONE, on an error. */
-PL_API bool pl_apply(pl_context *c, const pl_op *op, int n, const pl_value *inputs, const pl_attr *attrs, pl_value *outputs);
+PL_API bool pl_apply(pl_context *c, const pl_op *op, int n, const pl_value *inputs, const pl_attr *attrs,
+                     pl_value *outputs);
 PL_API pl_value pl_apply1(pl_context *c, const pl_op *op, int n, const pl_value *inputs, const pl_attr *attrs);
 
 /* Where in the user's script the next recorded ops stand. The name is copied once. */
@@ -175,15 +186,16 @@ PL_API void pl_set_line(pl_context *c, int source, int line);
 
 /* ---- derivatives ---- */
 
-/* Opens a region of the recording (and the recording itself, when none is open). inputs[k] stands for x[k] inside: it is
- * what derivatives are taken with respect to. Until the region closes, using an owned x[k] itself is an error, for its
- * gradient would be lost. Regions nest. names (may be NULL) are for messages. */
+/* Opens a region of the recording (and the recording itself, when none is open). inputs[k] stands for x[k] inside: it
+ * is what derivatives are taken with respect to. Until the region closes, using an owned x[k] itself is an error, for
+ * its gradient would be lost. Regions nest. names (may be NULL) are for messages. */
 PL_API pl_region *pl_region_open(pl_context *c, int n, const pl_value *x, const char *const *names, pl_value *inputs);
 PL_API void pl_region_close(pl_region *r); /* later ops are not part of it */
 PL_API void pl_region_free(pl_region *r);  /* closes; the outermost ends the recording and its values die */
-/* g[k] = sum_j seeds[j] * dy[j]/dx[k]; seeds may be NULL for ones (then each y[j] must have one element). `last` lets an
- * outermost region free its values as the sweep passes. reached (may be NULL) tells which x had a path to a y. */
-PL_API bool pl_region_vjp(pl_region *r, int n_y, const pl_value *y, const pl_value *seeds, pl_value *g, bool *reached, bool last);
+/* g[k] = sum_j seeds[j] * dy[j]/dx[k]; seeds may be NULL for ones (then each y[j] must have one element). `last` lets
+ * an outermost region free its values as the sweep passes. reached (may be NULL) tells which x had a path to a y. */
+PL_API bool pl_region_vjp(pl_region *r, int n_y, const pl_value *y, const pl_value *seeds, pl_value *g, bool *reached,
+                          bool last);
 /* dy[j] = sum_k dy[j]/dx[k] * t[k]. The region may still be open: the tangent program is then part of it. t[k] may be
  * PL_ZERO. */
 PL_API bool pl_region_jvp(pl_region *r, int n_y, const pl_value *y, const pl_value *t, pl_value *dy);

@@ -44,8 +44,8 @@ static const pl_attr *copy_attrs(pl_context *c, pl_program *p, const pl_op *op, 
   return copy;
 }
 
-bool pl_program_append(pl_context *c, pl_program *p, const pl_op *op, int n_in, const uint32_t *in, const pl_attr *attrs,
-                       int n_out, const uint32_t *out) {
+bool pl_program_append(pl_context *c, pl_program *p, const pl_op *op, int n_in, const uint32_t *in,
+                       const pl_attr *attrs, int n_out, const uint32_t *out) {
   if (p->n == p->capacity) {
     int64_t capacity = p->capacity ? 2 * p->capacity : 64;
     void *grown = pl_memory_grow(c, p->instructions, (size_t)capacity * sizeof *p->instructions);

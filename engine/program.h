@@ -1,6 +1,6 @@
-/* program.h: a list of instructions. While it is being recorded its operands are slots of live values; everything needed
- * to run an instruction again stands in it. A sub-program is an attribute (an interned object), and what it captures are
- * further inputs of the instruction that holds it. */
+/* program.h: a list of instructions. While it is being recorded its operands are slots of live values; everything
+ * needed to run an instruction again stands in it. A sub-program is an attribute (an interned object), and what it
+ * captures are further inputs of the instruction that holds it. */
 #ifndef PL_PROGRAM_H
 #define PL_PROGRAM_H
 
@@ -27,8 +27,8 @@ typedef struct {
 } pl_program;
 
 /* False, and the error set, when there is no memory. Attributes are copied, objects in them retained. */
-bool pl_program_append(pl_context *c, pl_program *p, const pl_op *op, int n_in, const uint32_t *in, const pl_attr *attrs,
-                       int n_out, const uint32_t *out);
+bool pl_program_append(pl_context *c, pl_program *p, const pl_op *op, int n_in, const uint32_t *in,
+                       const pl_attr *attrs, int n_out, const uint32_t *out);
 void pl_program_free(pl_context *c, pl_program *p);
 /* "script.lua:12" or "" */
 const char *pl_line_text(const pl_context *c, uint32_t line, char *text);

@@ -27,7 +27,8 @@ struct pl_region {
 };
 
 /* Appends a call that ran. */
-bool pl_record(pl_context *c, const pl_op *op, int n_in, pl_slot *const *in, const pl_attr *attrs, int n_out, pl_slot *const *out);
+bool pl_record(pl_context *c, const pl_op *op, int n_in, pl_slot *const *in, const pl_attr *attrs, int n_out,
+               pl_slot *const *out);
 /* The name under which an open region differentiates with respect to v; "" when unknown. */
 const char *pl_parameter_name(pl_context *c, pl_value v);
 /* Runs instruction k again on its recorded inputs; writes handles of fresh outputs. For tests of replay. */

@@ -1,5 +1,5 @@
-/* runner.c: runs one instruction: checks its inputs, promotes their dtypes, finds the result's shape, makes it, calls the
- * kernel and appends the instruction to the open recording. Eager execution and replay share this path. */
+/* runner.c: runs one instruction: checks its inputs, promotes their dtypes, finds the result's shape, makes it, calls
+ * the kernel and appends the instruction to the open recording. Eager execution and replay share this path. */
 #include <string.h>
 
 #include "record.h"
@@ -80,14 +80,15 @@ pl_value pl_apply1(pl_context *c, const pl_op *op, int n, const pl_value *inputs
   return pl_execute(c, op, n, inputs, attrs, out, false) ? out[0] : PL_NONE;
 }
 
-static bool prepare_inputs(pl_context *c, const pl_op *op, int n, const pl_value *inputs, pl_value *handles, pl_slot **in,
-                           pl_dtype *dtype) {
+static bool prepare_inputs(pl_context *c, const pl_op *op, int n, const pl_value *inputs, pl_value *handles,
+                           pl_slot **in, pl_dtype *dtype) {
   for (int i = 0; i < n; i++) {
     pl_slot *s = pl_slot_get(c, inputs[i]);
     if (!s || ((s->flags & PL_FLAG_CHECK) && !pl_slot_check(c, s))) return false;
     in[i] = s;
     if ((s->flags & PL_FLAG_RESOURCE) && !(op->keeps >> (i < 8 ? i : 7) & 1)) {
-      pl_error(c, PL_ERROR_TYPE, "%s: argument %d is a %s, not a tensor", op->name, i + 1, ((pl_resource *)s->data)->name);
+      pl_error(c, PL_ERROR_TYPE, "%s: argument %d is a %s, not a tensor", op->name, i + 1,
+               ((pl_resource *)s->data)->name);
       return false;
     }
     if (i < 8 && (op->masks >> i & 1) && s->dtype != PL_BOOL) {
@@ -120,8 +121,8 @@ static bool run(pl_context *c, const pl_op *op, const pl_call *call, pl_dtype dt
     return false;
   }
   pl_slot *out[PL_MAX_OUTPUTS];
-  donate = donate && op->in_place && pl_value_unique(c, call->handles[0]) && specs[0].dtype == (pl_dtype)call->in[0]->dtype &&
-           pl_spec_count(&specs[0]) == call->in[0]->count;
+  donate = donate && op->in_place && pl_value_unique(c, call->handles[0]) &&
+           specs[0].dtype == (pl_dtype)call->in[0]->dtype && pl_spec_count(&specs[0]) == call->in[0]->count;
   for (int i = 0; i < op->outputs; i++) {
     outputs[i] = pl_value_new(c, &specs[i], op->share || (donate && i == 0) ? call->in[0] : NULL);
     if (outputs[i] == PL_NONE) return false;

@@ -15,7 +15,8 @@ void pl_for(pl_context *c, pl_kernel kernel, const void *args, int64_t n, int64_
     kernel(args, 0, n);
     return;
   }
-  /* Pieces of about WORTH_THREADS/4 operations: small enough to answer an interrupt, large enough to amortize the call. */
+  /* Pieces of about WORTH_THREADS/4 operations: small enough to answer an interrupt, large enough to amortize the call.
+   */
   int64_t piece = (int64_t)(WORTH_THREADS / 4 / work) / grain * grain;
   if (piece < grain) piece = grain;
   int64_t pieces = (n + piece - 1) / piece;
@@ -181,8 +182,6 @@ void pl_elementwise(const pl_call *call, pl_dtype dtype, pl_slot *out) {
   j.out_size = (int)pl_dtype_size(out->dtype);
   j.rank = out->rank;
   memcpy(j.shape, out->shape, sizeof j.shape);
-  if (out->count <= PL_BLOCK)
-    run_blocks(&j, 0, out->count);
-  else
-    pl_for(c, run_blocks, &j, out->count, PL_BLOCK, 2);
+  if (out->count <= PL_BLOCK) run_blocks(&j, 0, out->count);
+  else pl_for(c, run_blocks, &j, out->count, PL_BLOCK, 2);
 }

@@ -57,7 +57,9 @@ static pl_value end(pl_context *c, bool alone, pl_value v) {
   return v;
 }
 
-static pl_value scatter(pl_context *c, pl_value base, pl_value map, pl_value v) { return pl_call3(c, PL_OP(add_at), base, map, v, &PL_INT(0)); }
+static pl_value scatter(pl_context *c, pl_value base, pl_value map, pl_value v) {
+  return pl_call3(c, PL_OP(add_at), base, map, v, &PL_INT(0));
+}
 
 static pl_value zeros(pl_context *c, int64_t n, pl_value like) {
   pl_slot *s = pl_slot_get(c, like);
@@ -101,7 +103,8 @@ pl_sparse pl_sparse_scale(pl_context *c, pl_sparse a, pl_value s) {
   pl_info info;
   if (!pl_describe(c, s, &info)) return none;
   if (info.rank != 0) {
-    pl_error(c, PL_ERROR_SHAPE, "a sparse matrix is scaled by a number or a 0-d tensor, not by a tensor with %d axes", info.rank);
+    pl_error(c, PL_ERROR_SHAPE, "a sparse matrix is scaled by a number or a 0-d tensor, not by a tensor with %d axes",
+             info.rank);
     return none;
   }
   pl_value v = PL_BINARY(mul, c, a.values, s);
@@ -136,7 +139,8 @@ pl_sparse pl_sparse_gram(pl_context *c, pl_sparse b, pl_value d) {
   if (info.rank != 0 && (info.rank != 1 || info.shape[0] != PATTERN(b)->rows)) {
     char text[PL_TEXT];
     pl_slot *t = pl_slot_get(c, d);
-    pl_error(c, PL_ERROR_SHAPE, "gram: the weights have shape %s, the matrix {%d, %d}: one weight for each row is needed",
+    pl_error(c, PL_ERROR_SHAPE,
+             "gram: the weights have shape %s, the matrix {%d, %d}: one weight for each row is needed",
              pl_shape_text(text, t->rank, t->shape), PATTERN(b)->rows, PATTERN(b)->cols);
     return none;
   }
@@ -179,7 +183,8 @@ pl_value pl_sparse_dense(pl_context *c, pl_sparse a) {
   pl_value flat = pl_tensor(c, PL_I64, 1, (int64_t[]){p->nnz}, NULL);
   pl_slot *s = flat == PL_NONE ? NULL : pl_slot_get(c, flat);
   for (int32_t i = 0; s && i < p->rows; i++)
-    for (int32_t k = p->row_ptr[i]; k < p->row_ptr[i + 1]; k++) ((int64_t *)s->data)[k] = (int64_t)i * p->cols + p->col[k] + 1;
+    for (int32_t k = p->row_ptr[i]; k < p->row_ptr[i + 1]; k++)
+      ((int64_t *)s->data)[k] = (int64_t)i * p->cols + p->col[k] + 1;
   pl_value v = s ? pl_reshape_to(c, scatter(c, zeros(c, n, a.values), flat, a.values), 2, shape) : PL_NONE;
   return end(c, alone, v);
 }

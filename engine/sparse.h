@@ -1,8 +1,9 @@
-/* sparse.h: differentiable algebra of sparse matrices. A matrix is a pattern (an interned pl_object) and a vector of values,
- * a tensor like any other: derivatives flow through it.
+/* sparse.h: differentiable algebra of sparse matrices. A matrix is a pattern (an interned pl_object) and a vector of
+ * values, a tensor like any other: derivatives flow through it.
  *
- * A pl_sparse that a call returns holds a reference to its pattern, dropped by pl_sparse_release; its values follow the rule
- * of all values (the caller's outside a recording). On an error the pattern is NULL. Indices in tensors are 1-based. */
+ * A pl_sparse that a call returns holds a reference to its pattern, dropped by pl_sparse_release; its values follow the
+ * rule of all values (the caller's outside a recording). On an error the pattern is NULL. Indices in tensors are
+ * 1-based. */
 #ifndef PL_SPARSE_H
 #define PL_SPARSE_H
 
@@ -19,7 +20,7 @@ typedef struct {
 
 typedef enum { PL_SOLVER_AUTO, PL_SOLVER_KLU, PL_SOLVER_UMFPACK, PL_SOLVER_CHOLMOD, PL_SOLVERS } pl_solver;
 
-PL_API void pl_sparse_retain(pl_sparse a);                /* the pattern only */
+PL_API void pl_sparse_retain(pl_sparse a);                 /* the pattern only */
 PL_API void pl_sparse_release(pl_context *c, pl_sparse a); /* pattern, and the values where nothing else owns them */
 PL_API void pl_sparse_size(pl_object *pattern, int64_t *rows, int64_t *cols, int64_t *nnz);
 PL_API pl_value pl_sparse_indices(pl_context *c, pl_object *pattern, bool columns); /* of each entry: i64, 1-based */

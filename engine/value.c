@@ -54,7 +54,6 @@ static pl_slot *take_slot(pl_context *c) {
   return s;
 }
 
-
 static void drop_buffer(pl_context *c, pl_buffer *b) {
   if (!b || --b->refs > 0) return;
   if (b->release) b->release(b->owner);
@@ -163,24 +162,23 @@ pl_slot *pl_slot_get(pl_context *c, pl_value v) {
   if (c->status) return NULL;
   pl_slot *s = pl_slot_find(c, v);
   if (s) return s;
-  if (v == PL_NONE)
-    pl_error(c, PL_ERROR_ARGUMENT, "a value is missing");
-  else if (v < 16)
-    pl_error(c, PL_ERROR_ARGUMENT, "a symbolic zero is not a tensor");
-  else if ((v >> 56 << 56) != c->tag)
-    pl_error(c, PL_ERROR_STALE, "this value belongs to another context");
+  if (v == PL_NONE) pl_error(c, PL_ERROR_ARGUMENT, "a value is missing");
+  else if (v < 16) pl_error(c, PL_ERROR_ARGUMENT, "a symbolic zero is not a tensor");
+  else if ((v >> 56 << 56) != c->tag) pl_error(c, PL_ERROR_STALE, "this value belongs to another context");
   else
-    pl_error(c, PL_ERROR_STALE,
-             "this tensor belonged to a derivative that has ended: return it from the function, :detach() it inside, or "
-             "compute it under pl.constant");
+    pl_error(
+        c, PL_ERROR_STALE,
+        "this tensor belonged to a derivative that has ended: return it from the function, :detach() it inside, or "
+        "compute it under pl.constant");
   return NULL;
 }
 
 bool pl_slot_check(pl_context *c, pl_slot *s) {
   if ((s->flags & PL_FLAG_BORROWED) && *s->buffer->version != s->buffer->seen) {
-    pl_error(c, PL_ERROR_STATE,
-             "the buffer was written after this tensor was made from it; make the tensor again with :tensor(), or copy it "
-             "with :detach() before writing");
+    pl_error(
+        c, PL_ERROR_STATE,
+        "the buffer was written after this tensor was made from it; make the tensor again with :tensor(), or copy it "
+        "with :detach() before writing");
     return false;
   }
   if ((s->flags & PL_FLAG_PARAMETER) && c->recording) {
@@ -248,10 +246,8 @@ pl_value pl_tensor(pl_context *c, pl_dtype dtype, int rank, const int64_t *shape
   pl_slot *s = pl_slot_find(c, v);
   size_t bytes = (size_t)s->count * pl_dtype_size(dtype);
   if (!bytes) return v;
-  if (data)
-    memcpy(s->data, data, bytes);
-  else
-    memset(s->data, 0, bytes);
+  if (data) memcpy(s->data, data, bytes);
+  else memset(s->data, 0, bytes);
   return v;
 }
 
@@ -300,8 +296,7 @@ pl_value pl_borrow(pl_context *c, pl_dtype dtype, int rank, const int64_t *shape
   if (make_spec(c, dtype, rank, shape, &spec)) {
     int64_t count = pl_spec_count(&spec);
     size_t bytes = count < 0 ? 0 : (size_t)count * pl_dtype_size(dtype);
-    if (count < 0)
-      pl_error(c, PL_ERROR_SHAPE, "a tensor has at most 2^31 - 1 elements");
+    if (count < 0) pl_error(c, PL_ERROR_SHAPE, "a tensor has at most 2^31 - 1 elements");
     else if ((uintptr_t)data % 64 || bytes % 64) {
       /* kernels need whole aligned vectors: such an array is copied */
       pl_value v = pl_tensor(c, dtype, rank, shape, data);
@@ -394,7 +389,8 @@ double pl_item(pl_context *c, pl_value v) {
   }
 }
 
-/* At the context's end every value dies, whoever held it. Tensors first: resources may hold objects that hold values. */
+/* At the context's end every value dies, whoever held it. Tensors first: resources may hold objects that hold values.
+ */
 void pl_values_free(pl_context *c) {
   for (int resources = 0; resources < 2; resources++)
     for (uint32_t i = 0; i < c->n_slots; i++) {

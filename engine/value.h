@@ -36,10 +36,10 @@ typedef struct pl_slot {
   int64_t count;
   int32_t refs;
   uint8_t dtype, rank, flags, parameters; /* parameters: how many open regions made it one */
-  uint32_t recording;   /* serial of the recording it was born in, 0: none */
-  uint32_t instruction; /* length of the program at its birth: its own instruction, for a result */
-  uint32_t captured;    /* serial of the last recording that captured it */
-  uint32_t stamp;       /* serial of the last sweep for which it is active, and its adjoint or tangent there */
+  uint32_t recording;                     /* serial of the recording it was born in, 0: none */
+  uint32_t instruction;                   /* length of the program at its birth: its own instruction, for a result */
+  uint32_t captured;                      /* serial of the last recording that captured it */
+  uint32_t stamp; /* serial of the last sweep for which it is active, and its adjoint or tangent there */
   pl_value adjoint;
   int32_t shape[PL_MAX_RANK];
   uint32_t generation;

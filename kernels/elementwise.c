@@ -81,7 +81,7 @@ BINARY(logical_or, x || z)
 UNARY(logical_not, !x)
 #endif
 
-/* Casts to `real`. Floats to i64 truncate; what does not fit becomes the most negative number. */
+/* Casts to `real`: exact, and between types of different size, so never more than the given elements. Floats to i64 truncate; what does not fit becomes the most negative number. */
 #if PL_DTYPE_ID == 2
 #define FROM_FLOAT(x) ((x) >= -9.2e18 && (x) <= 9.2e18 ? (real)(x) : INT64_MIN)
 #elif PL_DTYPE_ID == 3
@@ -91,7 +91,7 @@ UNARY(logical_not, !x)
 #endif
 #define CAST(name, type, expression)                                       \
   typedef struct { const type *x; real *y; } name##_args;                  \
-  PL_KERNEL(name) { const type x = a.x[i]; a.y[i] = (expression); }
+  PL_ROW_KERNEL(name) { const type x = a.x[i]; a.y[i] = (expression); }
 CAST(cast_f64, double, FROM_FLOAT(x))
 CAST(cast_f32, float, FROM_FLOAT(x))
 CAST(cast_i64, int64_t, PL_DTYPE_ID == 3 ? x != 0 : (real)x)

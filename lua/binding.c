@@ -12,8 +12,8 @@ static bool is_internal(const char *source) { return !strncmp(source, "@perilune
 
 static int call_function(lua_State *L);
 
-/* Pushes "file:line: " of the nearest Lua frame outside Perilune. A function that ended in a tail call has no frame: then
- * core.call is met first, and its function's lines are named. */
+/* Pushes "file:line: " of the nearest Lua frame outside Perilune. A function that ended in a tail call has no frame:
+ * then core.call is met first, and its function's lines are named. */
 static void push_where(lua_State *L) {
   lua_Debug ar;
   char lost[256] = "";
@@ -72,8 +72,8 @@ int fail_engine(lua_State *L, binding *b) {
   __builtin_unreachable();
 }
 
-/* The script's line goes with each recorded op: about 15 ns, so the function's file is looked up once, by the address of a
- * function that `functions` keeps alive. */
+/* The script's line goes with each recorded op: about 15 ns, so the function's file is looked up once, by the address
+ * of a function that `functions` keeps alive. */
 static void mark_recorded(lua_State *L, binding *b) {
   lua_Debug ar;
   for (int level = 1; lua_getstack(L, level, &ar); level++) {
@@ -327,7 +327,8 @@ static void unknown_option(lua_State *L, const pl_op *op, const char *key) {
 }
 
 /* Reads one attribute from the stack index i, which holds a value; returns how many arguments it took. */
-static int read_attr(lua_State *L, const pl_op *op, const pl_attr_spec *spec, int i, int top, pl_attr *attr, int64_t *list) {
+static int read_attr(lua_State *L, const pl_op *op, const pl_attr_spec *spec, int i, int top, pl_attr *attr,
+                     int64_t *list) {
   char what[96];
   snprintf(what, sizeof what, "%s: %s", pl_op_name(op), spec->name);
   int taken = 1;
@@ -409,7 +410,8 @@ static int call_op(lua_State *L) {
   if (n < 0) {
     if (!lua_istable(L, 1)) fail(L, "%s needs a list of tensors, not %s", name, type_name(L, 1));
     n = (int)lua_objlen(L, 1);
-    if (n < 1 || n > PL_MAX_INPUTS) fail(L, "%s: the list has %d tensors; 1 to %d are possible", name, n, PL_MAX_INPUTS);
+    if (n < 1 || n > PL_MAX_INPUTS)
+      fail(L, "%s: the list has %d tensors; 1 to %d are possible", name, n, PL_MAX_INPUTS);
     in = lua_newuserdata(L, (size_t)n * sizeof *in);
     luaL_checkstack(L, n + 8, "too many tensors");
     int like = -1;
@@ -542,7 +544,8 @@ static int tensor_item(lua_State *L) {
       int64_t i = check_integer(L, a + 2, "item: the index"), m = info.shape[a];
       if (i < 0) i += m + 1;
       if (i < 1 || i > m)
-        fail(L, "item: index %lld is out of range 1 to %lld on axis %d", (long long)check_integer(L, a + 2, ""), (long long)m, a + 1);
+        fail(L, "item: index %lld is out of range 1 to %lld on axis %d", (long long)check_integer(L, a + 2, ""),
+             (long long)m, a + 1);
       offset = offset * m + i - 1;
     }
   }
@@ -634,7 +637,8 @@ static int tensor_compare(lua_State *L) {
 static int tensor_assign(lua_State *L) {
   binding *b = binding_of(L);
   if (lua_type(L, 2) == LUA_TNUMBER)
-    fail(L, "tensors do not change: t:at(%g):set(v) gives a new one; pl.buffer makes an array to be filled in a loop", lua_tonumber(L, 2));
+    fail(L, "tensors do not change: t:at(%g):set(v) gives a new one; pl.buffer makes an array to be filled in a loop",
+         lua_tonumber(L, 2));
   (void)b;
   fail(L, "tensors do not change: t:at(...):set(v) gives a new one; pl.buffer makes an array to be filled in a loop");
 }
@@ -826,8 +830,9 @@ static void push_op(lua_State *L, binding *b, lua_CFunction f, const pl_op *op) 
 }
 
 static void open_tensors(lua_State *L, binding *b, int core) {
-  static const luaL_Reg meta[] = {{"__index", tensor_index}, {"__call", tensor_call}, {"__len", tensor_length}, {"__newindex", tensor_assign},
-                                  {"__tostring", tensor_text}, {"__lt", tensor_compare}, {"__le", tensor_compare}, {NULL, NULL}};
+  static const luaL_Reg meta[] = {
+      {"__index", tensor_index},   {"__call", tensor_call},  {"__len", tensor_length}, {"__newindex", tensor_assign},
+      {"__tostring", tensor_text}, {"__lt", tensor_compare}, {"__le", tensor_compare}, {NULL, NULL}};
   static const char *const operators[] = {"add", "sub", "mul", "div", "mod", "pow", "neg"};
   for (int owning = 0; owning < 2; owning++) {
     int ref = new_metatable(L, b, meta);
@@ -847,8 +852,9 @@ static void open_tensors(lua_State *L, binding *b, int core) {
     lua_pop(L, 1);
     *(owning ? &b->owning : &b->borrowed) = ref;
   }
-  static const luaL_Reg methods[] = {{"size", tensor_size}, {"item", tensor_item}, {"totable", tensor_totable}, {"bytes", tensor_bytes},
-                                     {"detach", tensor_detach}, {"to", tensor_to}, {"expand", tensor_expand}, {"promote", promote}, {NULL, NULL}};
+  static const luaL_Reg methods[] = {{"size", tensor_size},     {"item", tensor_item},     {"totable", tensor_totable},
+                                     {"bytes", tensor_bytes},   {"detach", tensor_detach}, {"to", tensor_to},
+                                     {"expand", tensor_expand}, {"promote", promote},      {NULL, NULL}};
   b->methods = new_metatable(L, b, methods);
   int table = lua_gettop(L);
   for (int i = 0; pl_op_at(i); i++) {
@@ -857,10 +863,8 @@ static void open_tensors(lua_State *L, binding *b, int core) {
     push_op(L, b, call_op, op);
     lua_pushvalue(L, -1);
     lua_setfield(L, core, pl_op_name(op));
-    if (pl_op_inputs(op) > 0)
-      lua_setfield(L, table, pl_op_name(op));
-    else
-      lua_pop(L, 1);
+    if (pl_op_inputs(op) > 0) lua_setfield(L, table, pl_op_name(op));
+    else lua_pop(L, 1);
   }
   lua_pop(L, 1);
 }
@@ -888,9 +892,10 @@ __attribute__((visibility("default"))) int luaopen_perilune(lua_State *L) {
 
     lua_newtable(L);
     int core = lua_gettop(L);
-    static const luaL_Reg functions[] = {{"call", call_function}, {"is_tensor", is_tensor}, {"is_buffer", is_buffer}, {"handle", handle_of},
-                                         {"set_printer", set_printer}, {"fail", raise}, {"memory", memory}, {"set_budget", set_budget},
-                                         {"threads", threads}, {"op_help", op_help}, {"ops", op_names}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {
+        {"call", call_function},      {"is_tensor", is_tensor}, {"is_buffer", is_buffer}, {"handle", handle_of},
+        {"set_printer", set_printer}, {"fail", raise},          {"memory", memory},       {"set_budget", set_budget},
+        {"threads", threads},         {"op_help", op_help},     {"ops", op_names},        {NULL, NULL}};
     register_functions(L, b, core, functions);
     open_tensors(L, b, core);
     open_subscripts(L, b, core);

@@ -14,15 +14,15 @@ enum { PL_SOURCES = 64, PL_LIST = 2 * PL_MAX_RANK };
 
 /* One a Lua state, in a userdata that the registry keeps; every closure has it as its first upvalue. */
 typedef struct {
-  pl_context *c; /* NULL once the state is closing */
+  pl_context *c;                                                                 /* NULL once the state is closing */
   int owning, borrowed, methods, places, buffers, regions, patterns, optimizers; /* registry references of metatables */
-  int printer, functions;    /* the function that prints tensors; functions whose pointers stand in `sources` */
+  int printer, functions; /* the function that prints tensors; functions whose pointers stand in `sources` */
   struct {
     const void *function;
     int source;
     bool internal;
   } sources[PL_SOURCES];
-  int depth;         /* of core.call; the functions called stand in `functions` from index PL_SOURCES + 1 */
+  int depth;                    /* of core.call; the functions called stand in `functions` from index PL_SOURCES + 1 */
   size_t next_step, soft_limit; /* of bytes in use: when to step the collector, when to collect */
 } binding;
 
@@ -65,15 +65,16 @@ int fail_engine(lua_State *L, binding *b) __attribute__((noreturn));
 int push_value(lua_State *L, binding *b, pl_value v);
 /* Tells the engine where in the script the next op stands, when one is being recorded. */
 void mark_line(lua_State *L, binding *b);
-/* The tensor at an index; numbers, booleans, tables and buffers are converted (and replaced on the stack). like: dtype that
- * literals follow, or -1. */
+/* The tensor at an index; numbers, booleans, tables and buffers are converted (and replaced on the stack). like: dtype
+ * that literals follow, or -1. */
 pl_value check_value(lua_State *L, binding *b, int i, int like, const char *what);
 pl_value check_tensor(lua_State *L, binding *b, int i, const char *what); /* a tensor only */
 int64_t check_integer(lua_State *L, int i, const char *what);
 /* A list of integers from a table, or one number. */
 int check_list(lua_State *L, int i, int64_t *list, int most, const char *what);
 pl_dtype check_dtype(lua_State *L, int i);
-/* One step of the collector for each 16 MB newly in use; a full collection above a limit that grows with what survives. */
+/* One step of the collector for each 16 MB newly in use; a full collection above a limit that grows with what survives.
+ */
 void step_collector(lua_State *L, binding *b);
 /* Runs an op on values; retries once after a full collection when memory was short. */
 bool run_op(lua_State *L, binding *b, const pl_op *op, int n, const pl_value *in, const pl_attr *attrs, pl_value *out);

@@ -35,13 +35,15 @@ static void fill(lua_State *L, int i, nest *t, int axis, double **p, int64_t *at
     } else if (to_tensor(L, i)) {
       fail(L, "tensor: a table of tensors is joined by pl.stack or pl.concat");
     } else {
-      fail(L, "tensor: entry %lld of axis %d is %s, not a number", (long long)at[axis ? axis - 1 : 0], axis, luaL_typename(L, i));
+      fail(L, "tensor: entry %lld of axis %d is %s, not a number", (long long)at[axis ? axis - 1 : 0], axis,
+           luaL_typename(L, i));
     }
     return;
   }
   if (!lua_istable(L, i) || (int64_t)lua_objlen(L, i) != t->shape[axis])
-    fail(L, "tensor: the nested tables are ragged: entry %lld of axis %d has %lld elements instead of %lld", (long long)(axis ? at[axis - 1] : 1),
-         axis, lua_istable(L, i) ? (long long)lua_objlen(L, i) : 0LL, (long long)t->shape[axis]);
+    fail(L, "tensor: the nested tables are ragged: entry %lld of axis %d has %lld elements instead of %lld",
+         (long long)(axis ? at[axis - 1] : 1), axis, lua_istable(L, i) ? (long long)lua_objlen(L, i) : 0LL,
+         (long long)t->shape[axis]);
   for (int64_t k = 1; k <= t->shape[axis]; k++) {
     at[axis] = k;
     lua_rawgeti(L, i, (int)k);
@@ -56,7 +58,8 @@ pl_value tensor_from_table(lua_State *L, binding *b, int i, int dtype) {
   if (lua_istable(L, i)) measure(L, i, &t);
   int64_t count = 1, at[PL_MAX_RANK + 1] = {0};
   for (int a = 0; a < t.rank; a++) count *= t.shape[a];
-  double *numbers = lua_newuserdata(L, (size_t)(count + 1) * sizeof *numbers), *p = numbers; /* collected, also on an error */
+  double *numbers = lua_newuserdata(L, (size_t)(count + 1) * sizeof *numbers),
+         *p = numbers; /* collected, also on an error */
   fill(L, i, &t, 0, &p, at);
   if (t.booleans && t.numbers) fail(L, "tensor: numbers and booleans are mixed");
   pl_value v = pl_tensor(b->c, PL_F64, t.rank, t.shape, numbers);
@@ -150,7 +153,10 @@ static int tensor(lua_State *L) {
     return 1;
   }
   if (lua_isnoneornil(L, 1)) fail(L, "tensor needs a number or nested tables of numbers, not nil");
-  tensor_from_table(L, b, 1, dtype >= 0 ? dtype : lua_istable(L, 1) || lua_isnumber(L, 1) ? (default_dtype(L) == PL_F64 ? -1 : default_dtype(L)) : -1);
+  tensor_from_table(L, b, 1,
+                    dtype >= 0                                ? dtype
+                    : lua_istable(L, 1) || lua_isnumber(L, 1) ? (default_dtype(L) == PL_F64 ? -1 : default_dtype(L))
+                                                              : -1);
   return 1;
 }
 
@@ -199,15 +205,18 @@ static int arange(lua_State *L) {
   double count = floor((z - a) / step * (1 + 4e-16) + 1e-10) + 1; /* 0 to 1 by 0.1 has 11 */
   if (!(count < 2147483648.0)) fail(L, "arange: %g to %g by %g is too long", a, z, step);
   if (count < 0) count = 0;
-  return make(L, binding_of(L), "range", (pl_attr[]){PL_REALV(a), PL_REALV(step), PL_INT((int64_t)count), PL_INT(dtype)});
+  return make(L, binding_of(L), "range",
+              (pl_attr[]){PL_REALV(a), PL_REALV(step), PL_INT((int64_t)count), PL_INT(dtype)});
 }
 
 static int linspace(lua_State *L) {
   pl_dtype dtype = read_options(L, (pl_dtype)default_dtype(L));
-  if (lua_gettop(L) != 3 || lua_type(L, 1) != LUA_TNUMBER || lua_type(L, 2) != LUA_TNUMBER) fail(L, "linspace needs a first and a last number and how many");
+  if (lua_gettop(L) != 3 || lua_type(L, 1) != LUA_TNUMBER || lua_type(L, 2) != LUA_TNUMBER)
+    fail(L, "linspace needs a first and a last number and how many");
   int64_t n = check_integer(L, 3, "linspace: how many");
   if (n < 0) fail(L, "linspace: %lld numbers", (long long)n);
-  return make(L, binding_of(L), "linspace", (pl_attr[]){PL_REALV(lua_tonumber(L, 1)), PL_REALV(lua_tonumber(L, 2)), PL_INT(n), PL_INT(dtype)});
+  return make(L, binding_of(L), "linspace",
+              (pl_attr[]){PL_REALV(lua_tonumber(L, 1)), PL_REALV(lua_tonumber(L, 2)), PL_INT(n), PL_INT(dtype)});
 }
 
 static int eye(lua_State *L) {
@@ -228,7 +237,8 @@ static int from_bytes(lua_State *L) {
     if (shape[i] < 0 || (shape[i] && count > INT32_MAX / shape[i])) fail(L, "from_bytes: the shape is too large");
     count *= shape[i];
   }
-  if (length != (size_t)count * pl_dtype_size(dtype)) fail(L, "from_bytes: %zu bytes for %lld numbers of %s", length, (long long)count, pl_dtype_name(dtype));
+  if (length != (size_t)count * pl_dtype_size(dtype))
+    fail(L, "from_bytes: %zu bytes for %lld numbers of %s", length, (long long)count, pl_dtype_name(dtype));
   return push_value(L, b, pl_tensor(b->c, dtype, rank, shape, bytes));
 }
 
@@ -245,7 +255,8 @@ static int random_tensor(lua_State *L) {
   int64_t shape[PL_MAX_RANK], key[3];
   int rank = check_list(L, 2, shape, PL_MAX_RANK, "the shape");
   for (int i = 0; i < 3; i++) key[i] = check_integer(L, 3 + i, "the key");
-  pl_attr attrs[] = {PL_INTS(rank, shape), PL_INTS(3, key), PL_REALV(luaL_optnumber(L, 6, 0)), PL_REALV(luaL_optnumber(L, 7, 1))};
+  pl_attr attrs[] = {PL_INTS(rank, shape), PL_INTS(3, key), PL_REALV(luaL_optnumber(L, 6, 0)),
+                     PL_REALV(luaL_optnumber(L, 7, 1))};
   return make(L, b, name, attrs);
 }
 
@@ -343,7 +354,8 @@ static int64_t buffer_offset(lua_State *L, const buffer_data *t, int first, int 
   if (n != t->rank) fail(L, "%d indices for a buffer with %d axes", n, t->rank);
   for (int a = 0; a < n; a++) {
     int64_t k = check_integer(L, first + a, "the index"), i = k < 0 ? k + t->shape[a] + 1 : k;
-    if (i < 1 || i > t->shape[a]) fail(L, "index %lld is out of range 1 to %lld on axis %d", (long long)k, (long long)t->shape[a], a + 1);
+    if (i < 1 || i > t->shape[a])
+      fail(L, "index %lld is out of range 1 to %lld on axis %d", (long long)k, (long long)t->shape[a], a + 1);
     offset = offset * t->shape[a] + i - 1;
   }
   return offset;
@@ -407,13 +419,24 @@ static int buffer_pointer(lua_State *L) { /* for ffi.cast("double *", ...): coun
 }
 
 void open_constructors(lua_State *L, binding *b, int core) {
-  static const luaL_Reg functions[] = {{"tensor", tensor}, {"zeros", zeros}, {"ones", ones}, {"full", full}, {"arange", arange}, {"linspace", linspace},
-                                       {"eye", eye}, {"from_bytes", from_bytes}, {"random", random_tensor}, {"buffer", new_buffer},
-                                       {"set_default_dtype", set_default_dtype}, {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"tensor", tensor},
+                                       {"zeros", zeros},
+                                       {"ones", ones},
+                                       {"full", full},
+                                       {"arange", arange},
+                                       {"linspace", linspace},
+                                       {"eye", eye},
+                                       {"from_bytes", from_bytes},
+                                       {"random", random_tensor},
+                                       {"buffer", new_buffer},
+                                       {"set_default_dtype", set_default_dtype},
+                                       {NULL, NULL}};
   register_functions(L, b, core, functions);
-  static const luaL_Reg meta[] = {{"__gc", collect_buffer}, {"__index", buffer_index}, {"__newindex", buffer_assign}, {"__call", buffer_call},
-                                  {"__len", buffer_length}, {"set", buffer_set}, {"fill", buffer_fill}, {"pointer", buffer_pointer},
-                                  {"tensor", buffer_tensor}, {NULL, NULL}};
+  static const luaL_Reg meta[] = {{"__gc", collect_buffer},      {"__index", buffer_index},
+                                  {"__newindex", buffer_assign}, {"__call", buffer_call},
+                                  {"__len", buffer_length},      {"set", buffer_set},
+                                  {"fill", buffer_fill},         {"pointer", buffer_pointer},
+                                  {"tensor", buffer_tensor},     {NULL, NULL}};
   b->buffers = new_metatable(L, b, meta);
   /* arithmetic as for the tensor it stands for */
   static const char *const events[] = {"__add", "__sub", "__mul", "__div", "__mod", "__pow", "__unm"};

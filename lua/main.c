@@ -49,7 +49,8 @@ static void settle(lua_State *L) {
 /* The message with the user's frames under it; Perilune's own are left out. */
 static int traceback(lua_State *L) {
   if (!lua_isstring(L, 1)) {
-    if (lua_isnoneornil(L, 1) || !luaL_callmeta(L, 1, "__tostring")) lua_pushfstring(L, "(error object is a %s)", luaL_typename(L, 1));
+    if (lua_isnoneornil(L, 1) || !luaL_callmeta(L, 1, "__tostring"))
+      lua_pushfstring(L, "(error object is a %s)", luaL_typename(L, 1));
     lua_replace(L, 1);
   }
   lua_settop(L, 1);
@@ -58,7 +59,8 @@ static int traceback(lua_State *L) {
   for (int level = 1; lua_getstack(L, level, &ar) && shown < 8; level++) {
     lua_getinfo(L, "Sln", &ar);
     if (ar.currentline <= 0 || !strncmp(ar.source, "@perilune:", 10)) continue;
-    lua_pushfstring(L, "\n    %s:%d: in %s%s%s", ar.short_src, ar.currentline, *ar.what == 'm' ? "the script" : "function", ar.name ? " " : "", ar.name ? ar.name : "");
+    lua_pushfstring(L, "\n    %s:%d: in %s%s%s", ar.short_src, ar.currentline,
+                    *ar.what == 'm' ? "the script" : "function", ar.name ? " " : "", ar.name ? ar.name : "");
     shown++;
   }
   if (shown < 2) lua_settop(L, 1); /* one frame says nothing that the message does not */
@@ -279,9 +281,10 @@ static int doctor(lua_State *L) {
   const char *level = "baseline";
 #if defined __x86_64__
   __builtin_cpu_init();
-  level = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") ? "x86-64-v4"
-          : __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")                                             ? "x86-64-v3"
-                                                                                                                        : "x86-64";
+  level = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq")
+              ? "x86-64-v4"
+          : __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? "x86-64-v3"
+                                                                            : "x86-64";
 #endif
   printf("CPU            %s, %d threads\n", level, pl_threads(host_context));
   printf("memory budget  %.1f GB\n", (double)pl_budget(host_context) / 1e9);

@@ -52,8 +52,10 @@ static int same_pattern(lua_State *L) {
 static int sparse_triplets(lua_State *L) {
   binding *b = binding_of(L);
   lua_settop(L, 5);
-  pl_value i = check_value(L, b, 1, -1, "triplets"), j = check_value(L, b, 2, -1, "triplets"), v = check_value(L, b, 3, -1, "triplets");
-  int64_t m = check_integer(L, 4, "triplets: the number of rows"), n = check_integer(L, 5, "triplets: the number of columns");
+  pl_value i = check_value(L, b, 1, -1, "triplets"), j = check_value(L, b, 2, -1, "triplets"),
+           v = check_value(L, b, 3, -1, "triplets");
+  int64_t m = check_integer(L, 4, "triplets: the number of rows"),
+          n = check_integer(L, 5, "triplets: the number of columns");
   mark_line(L, b);
   return push_sparse(L, b, pl_sparse_triplets(b->c, i, j, v, m, n));
 }
@@ -141,7 +143,8 @@ static int sparse_indices(lua_State *L) {
   return push_value(L, b, pl_sparse_indices(b->c, check_pattern(L, 1), lua_toboolean(L, 2)));
 }
 
-/* ---- the optimizer: ask gives a list of tensors like the parameters, tell takes the value and a list of gradients ---- */
+/* ---- the optimizer: ask gives a list of tensors like the parameters, tell takes the value and a list of gradients
+ * ---- */
 
 typedef struct {
   binding *b;
@@ -160,12 +163,16 @@ static optimizer_data *check_optimizer(lua_State *L) {
 static void read_numbers(lua_State *L, binding *b, pl_value v, const pl_info *info, double *to) {
   pl_info own;
   if (!pl_describe(b->c, v, &own)) fail_engine(L, b);
-  if (own.count != info->count && own.count != 1) fail(L, "a parameter has %lld elements, what belongs to it %lld", (long long)info->count, (long long)own.count);
+  if (own.count != info->count && own.count != 1)
+    fail(L, "a parameter has %lld elements, what belongs to it %lld", (long long)info->count, (long long)own.count);
   const void *p = pl_data(b->c, v);
   if (!p) fail_engine(L, b);
   for (int64_t i = 0; i < info->count; i++) {
     int64_t k = own.count == 1 ? 0 : i;
-    to[i] = own.dtype == PL_F64 ? ((const double *)p)[k] : own.dtype == PL_F32 ? (double)((const float *)p)[k] : own.dtype == PL_I64 ? (double)((const int64_t *)p)[k] : ((const uint8_t *)p)[k];
+    to[i] = own.dtype == PL_F64   ? ((const double *)p)[k]
+            : own.dtype == PL_F32 ? (double)((const float *)p)[k]
+            : own.dtype == PL_I64 ? (double)((const int64_t *)p)[k]
+                                  : ((const uint8_t *)p)[k];
   }
 }
 
@@ -173,7 +180,8 @@ static double *read_list(lua_State *L, optimizer_data *o, int i, double missing)
   double *to = lua_newuserdata(L, (size_t)(o->total + 1) * sizeof *to), *p = to;
   for (int k = 0; k < o->n; k++) {
     lua_rawgeti(L, i, k + 1);
-    if (lua_toboolean(L, -1)) read_numbers(L, o->b, check_value(L, o->b, lua_gettop(L), -1, "the optimizer"), &o->info[k], p);
+    if (lua_toboolean(L, -1))
+      read_numbers(L, o->b, check_value(L, o->b, lua_gettop(L), -1, "the optimizer"), &o->info[k], p);
     else
       for (int64_t j = 0; j < o->info[k].count; j++) p[j] = missing;
     p += o->info[k].count;
@@ -200,7 +208,8 @@ static int push_vector(lua_State *L, optimizer_data *o, const double *x) {
   return 1;
 }
 
-/* core.lbfgs(x, lower|nil, upper|nil, {iterations, evaluations, rtol, atol, memory}); bounds: lists of tensors, numbers or false */
+/* core.lbfgs(x, lower|nil, upper|nil, {iterations, evaluations, rtol, atol, memory}); bounds: lists of tensors, numbers
+ * or false */
 static int new_lbfgs(lua_State *L) {
   binding *b = binding_of(L);
   lua_settop(L, 4);
@@ -286,18 +295,23 @@ void open_solvers(lua_State *L, binding *b, int core) {
   static const luaL_Reg patterns[] = {{"__gc", collect_pattern}, {"__eq", same_pattern}, {NULL, NULL}};
   b->patterns = new_metatable(L, b, patterns);
   lua_pop(L, 1);
-  static const luaL_Reg optimizers[] = {{"__gc", collect_optimizer}, {"ask", optimizer_ask}, {"tell", optimizer_tell}, {"stop", optimizer_stop},
-                                        {"report", optimizer_report}, {"x", optimizer_x}, {"gradient", optimizer_gradient}, {NULL, NULL}};
+  static const luaL_Reg optimizers[] = {
+      {"__gc", collect_optimizer},  {"ask", optimizer_ask}, {"tell", optimizer_tell},         {"stop", optimizer_stop},
+      {"report", optimizer_report}, {"x", optimizer_x},     {"gradient", optimizer_gradient}, {NULL, NULL}};
   b->optimizers = new_metatable(L, b, optimizers);
   lua_pushvalue(L, -1);
   lua_setfield(L, -2, "__index");
   lua_pop(L, 1);
   static const luaL_Reg functions[] = {{"lbfgs", new_lbfgs}, {NULL, NULL}};
   register_functions(L, b, core, functions);
-  static const luaL_Reg sparse[] = {{"triplets", sparse_triplets}, {"add", sparse_add}, {"multiply", sparse_multiply}, {"kron", sparse_kron},
-                                    {"transpose", sparse_transpose}, {"scale", sparse_scale}, {"gram", sparse_gram}, {"apply", sparse_apply},
-                                    {"dense", sparse_dense}, {"factor", sparse_factor}, {"solve", sparse_solve}, {"solver", sparse_solver_name},
-                                    {"size", sparse_size}, {"indices", sparse_indices}, {"same", same_pattern}, {NULL, NULL}};
+  static const luaL_Reg sparse[] = {{"triplets", sparse_triplets},   {"add", sparse_add},
+                                    {"multiply", sparse_multiply},   {"kron", sparse_kron},
+                                    {"transpose", sparse_transpose}, {"scale", sparse_scale},
+                                    {"gram", sparse_gram},           {"apply", sparse_apply},
+                                    {"dense", sparse_dense},         {"factor", sparse_factor},
+                                    {"solve", sparse_solve},         {"solver", sparse_solver_name},
+                                    {"size", sparse_size},           {"indices", sparse_indices},
+                                    {"same", same_pattern},          {NULL, NULL}};
   lua_newtable(L);
   register_functions(L, b, lua_gettop(L), sparse);
   lua_setfield(L, core, "sparse");

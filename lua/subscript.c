@@ -1,8 +1,8 @@
 /* subscript.c: x(i, j, ...) and x:at(i, j, ...):set(v) / :add(v).
  *
- * A subscript is a number (drops its axis), a range "first:last:step" or {first, last, step} (inclusive, 1-based, negatives
- * from the end), an index tensor, a mask, or pl.ix(a, b). Ranges and numbers of one call are a single slice; index tensors
- * pair up, except those of pl.ix, which make a product. */
+ * A subscript is a number (drops its axis), a range "first:last:step" or {first, last, step} (inclusive, 1-based,
+ * negatives from the end), an index tensor, a mask, or pl.ix(a, b). Ranges and numbers of one call are a single slice;
+ * index tensors pair up, except those of pl.ix, which make a product. */
 #include "binding.h"
 
 #include <math.h>
@@ -48,8 +48,8 @@ static bool set_range(pl_context *c, axis_sub *s, int64_t first, int64_t last, i
   if (step > 0 ? z < a : z > a) count = 0;
   if (count == 0) {
     if ((step > 0 ? z != a - 1 : z != a + 1) || a < 1 || a > m + 1) {
-      pl_error(c, PL_ERROR_INDEX, "the range %lld:%lld:%lld is out of order on axis %d of size %lld", (long long)first, (long long)last,
-               (long long)step, axis + 1, (long long)m);
+      pl_error(c, PL_ERROR_INDEX, "the range %lld:%lld:%lld is out of order on axis %d of size %lld", (long long)first,
+               (long long)last, (long long)step, axis + 1, (long long)m);
       return false;
     }
     s->start = 0;
@@ -81,8 +81,10 @@ static bool parse_text(pl_context *c, axis_sub *s, const char *text, int64_t m, 
     k++;
   }
   if (*p || k == 0) {
-    pl_error(c, PL_ERROR_INDEX, "bad slice \"%s\": write \"first:last\" or \"first:last:step\", 1-based, both included, negatives from the end",
-             text);
+    pl_error(
+        c, PL_ERROR_INDEX,
+        "bad slice \"%s\": write \"first:last\" or \"first:last:step\", 1-based, both included, negatives from the end",
+        text);
     return false;
   }
   bool down = part[2] < 0;
@@ -131,7 +133,8 @@ static bool parse_tensor(binding *b, selection *s, pl_value v, bool product) {
   if (info.dtype == PL_BOOL) {
     for (int a = 0; a < info.rank; a++)
       if (s->n + a >= x.rank || x.shape[s->n + a] != info.shape[a]) {
-        pl_error(c, PL_ERROR_SHAPE, "a mask must have the size of the axes it selects from: axis %d differs", s->n + a + 1);
+        pl_error(c, PL_ERROR_SHAPE, "a mask must have the size of the axes it selects from: axis %d differs",
+                 s->n + a + 1);
         return false;
       }
     if (info.rank == 0) {
@@ -376,7 +379,8 @@ static pl_value change(lua_State *L, binding *b, pl_value t, int first, int n, p
   pl_value flat = select_from(c, &s);
   if (!pl_describe(c, flat, &sel)) return PL_NONE;
   cast = apply(c, "broadcast_to", 1, &cast, &PL_INTS(sel.rank, sel.shape));
-  pl_value base = apply(c, "ravel", 1, &t, NULL), index = apply(c, "ravel", 1, &flat, NULL), w = apply(c, "ravel", 1, &cast, NULL);
+  pl_value base = apply(c, "ravel", 1, &t, NULL), index = apply(c, "ravel", 1, &flat, NULL),
+           w = apply(c, "ravel", 1, &cast, NULL);
   pl_value in[] = {base, index, w};
   pl_value out = apply(c, add ? "add_at" : "put", 3, in, &PL_INT(0));
   return apply(c, "reshape", 1, &out, &PL_INTS(info.rank, info.shape));

@@ -1,8 +1,9 @@
-/* elementwise.c: y_i = f(x_i, ...) with broadcasting. A row is a name, a kernel of that name and partial derivatives; the
- * chain rule, broadcasting and its adjoint are the transforms' and the scheduler's. */
+/* elementwise.c: y_i = f(x_i, ...) with broadcasting. A row is a name, a kernel of that name and partial derivatives;
+ * the chain rule, broadcasting and its adjoint are the transforms' and the scheduler's. */
 #include "../op.h"
 
-#define PARTIAL(name) static pl_value name##_partial(pl_context *c, int k, const pl_value *in, pl_value y, const pl_attr *attrs)
+#define PARTIAL(name) \
+  static pl_value name##_partial(pl_context *c, int k, const pl_value *in, pl_value y, const pl_attr *attrs)
 #define UNUSED (void)k, (void)in, (void)y, (void)attrs, (void)c
 #define X in[0]
 #define Z in[1]
@@ -15,9 +16,18 @@ static pl_value mask_number(pl_context *c, pl_value mask, pl_value like) {
   return s ? pl_cast(c, mask, (pl_dtype)s->dtype) : PL_NONE;
 }
 
-PARTIAL(add) { UNUSED; return PL_ONE; }
-PARTIAL(sub) { UNUSED; return k == 0 ? PL_ONE : PL_MINUS_ONE; }
-PARTIAL(mul) { UNUSED; return k == 0 ? Z : X; }
+PARTIAL(add) {
+  UNUSED;
+  return PL_ONE;
+}
+PARTIAL(sub) {
+  UNUSED;
+  return k == 0 ? PL_ONE : PL_MINUS_ONE;
+}
+PARTIAL(mul) {
+  UNUSED;
+  return k == 0 ? Z : X;
+}
 PARTIAL(div) {
   UNUSED;
   if (k == 0) return CALL2(div, NUMBER(1), Z);
@@ -37,23 +47,74 @@ PARTIAL(pow) {
   /* y log x; 0 at x = 0, where the power is flat in z > 0 */
   return pl_call3(c, PL_OP(where), CALL2(eq, X, zero), zero, CALL2(mul, y, CALL1(log, X)), NULL);
 }
-PARTIAL(neg) { UNUSED; return PL_MINUS_ONE; }
-PARTIAL(abs) { UNUSED; return CALL1(sign, X); }
-PARTIAL(sign) { UNUSED; return PL_ZERO; }
-PARTIAL(exp) { UNUSED; return y; }
-PARTIAL(log) { UNUSED; return CALL2(div, NUMBER(1), X); }
-PARTIAL(log1p) { UNUSED; return CALL2(div, NUMBER(1), CALL2(add, X, NUMBER(1))); }
-PARTIAL(expm1) { UNUSED; return CALL2(add, y, NUMBER(1)); }
-PARTIAL(sqrt) { UNUSED; return CALL2(div, NUMBER(0.5), y); }
-PARTIAL(square) { UNUSED; return CALL2(mul, X, NUMBER(2)); }
-PARTIAL(sin) { UNUSED; return CALL1(cos, X); }
-PARTIAL(cos) { UNUSED; return CALL1(neg, CALL1(sin, X)); }
-PARTIAL(tan) { UNUSED; return CALL2(add, CALL1(square, y), NUMBER(1)); }
-PARTIAL(tanh) { UNUSED; return CALL1(one_minus_square, y); }
-PARTIAL(one_minus_square) { UNUSED; return CALL2(mul, X, NUMBER(-2)); }
-PARTIAL(sigmoid) { UNUSED; return CALL2(mul, y, CALL2(sub, NUMBER(1), y)); }
-PARTIAL(softplus) { UNUSED; return CALL1(sigmoid, CALL2(mul, X, NUMBER(attrs[0].r))); }
-PARTIAL(chain) { UNUSED; return k == 0 ? Z : X; }
+PARTIAL(neg) {
+  UNUSED;
+  return PL_MINUS_ONE;
+}
+PARTIAL(abs) {
+  UNUSED;
+  return CALL1(sign, X);
+}
+PARTIAL(sign) {
+  UNUSED;
+  return PL_ZERO;
+}
+PARTIAL(exp) {
+  UNUSED;
+  return y;
+}
+PARTIAL(log) {
+  UNUSED;
+  return CALL2(div, NUMBER(1), X);
+}
+PARTIAL(log1p) {
+  UNUSED;
+  return CALL2(div, NUMBER(1), CALL2(add, X, NUMBER(1)));
+}
+PARTIAL(expm1) {
+  UNUSED;
+  return CALL2(add, y, NUMBER(1));
+}
+PARTIAL(sqrt) {
+  UNUSED;
+  return CALL2(div, NUMBER(0.5), y);
+}
+PARTIAL(square) {
+  UNUSED;
+  return CALL2(mul, X, NUMBER(2));
+}
+PARTIAL(sin) {
+  UNUSED;
+  return CALL1(cos, X);
+}
+PARTIAL(cos) {
+  UNUSED;
+  return CALL1(neg, CALL1(sin, X));
+}
+PARTIAL(tan) {
+  UNUSED;
+  return CALL2(add, CALL1(square, y), NUMBER(1));
+}
+PARTIAL(tanh) {
+  UNUSED;
+  return CALL1(one_minus_square, y);
+}
+PARTIAL(one_minus_square) {
+  UNUSED;
+  return CALL2(mul, X, NUMBER(-2));
+}
+PARTIAL(sigmoid) {
+  UNUSED;
+  return CALL2(mul, y, CALL2(sub, NUMBER(1), y));
+}
+PARTIAL(softplus) {
+  UNUSED;
+  return CALL1(sigmoid, CALL2(mul, X, NUMBER(attrs[0].r)));
+}
+PARTIAL(chain) {
+  UNUSED;
+  return k == 0 ? Z : X;
+}
 
 /* 1 where the first is chosen, 1/2 at a tie */
 static pl_value chosen(pl_context *c, pl_value above, pl_value at_least, pl_value like) {
@@ -76,10 +137,12 @@ static void where_vjp(pl_vjp *v) {
 }
 static void where_jvp(pl_jvp *j) {
   pl_value zero = pl_like(j->c, j->out[0], 0);
-  j->dt[0] = pl_call3(j->c, PL_OP(where), j->in[0], j->t[1] == PL_ZERO ? zero : j->t[1], j->t[2] == PL_ZERO ? zero : j->t[2], NULL);
+  j->dt[0] = pl_call3(j->c, PL_OP(where), j->in[0], j->t[1] == PL_ZERO ? zero : j->t[1],
+                      j->t[2] == PL_ZERO ? zero : j->t[2], NULL);
 }
 
-static bool clip_expand(pl_context *c, const pl_op *op, int n, const pl_value *in, const pl_attr *attrs, pl_value *out) {
+static bool clip_expand(pl_context *c, const pl_op *op, int n, const pl_value *in, const pl_attr *attrs,
+                        pl_value *out) {
   (void)op, (void)n, (void)attrs;
   out[0] = CALL2(minimum, CALL2(maximum, in[0], in[1]), in[2]);
   return out[0] != PL_NONE;
@@ -122,9 +185,12 @@ static bool sample_unary(pl_context *c, pl_sampler_random *r, int k, pl_sample *
     default: return false;
   }
 }
-static bool sample_binary(pl_context *c, pl_sampler_random *r, int k, pl_sample *s, double lo, double hi, double lo2, double hi2) {
+static bool sample_binary(pl_context *c, pl_sampler_random *r, int k, pl_sample *s, double lo, double hi, double lo2,
+                          double hi2) {
   s->n = 2;
-#define PAIR(first, second) s->in[0] = first, s->in[1] = second; return true
+#define PAIR(first, second)            \
+  s->in[0] = first, s->in[1] = second; \
+  return true
 #define A(...) pl_sample_tensor(c, r, lo, hi, __VA_ARGS__)
 #define B(...) pl_sample_tensor(c, r, lo2, hi2, __VA_ARGS__)
   switch (k) {
@@ -136,17 +202,21 @@ static bool sample_binary(pl_context *c, pl_sampler_random *r, int k, pl_sample 
     case 5: PAIR(A(1, 0), B(1, 1));
     case 6: PAIR(A(1, 1), B(0));
     case 7: PAIR(A(3, 2, 1, 700), B(2, 3, 1));
-    case 8: s->in[0] = A(1, 6); s->in[1] = s->in[0]; pl_retain(c, s->in[0]); return true; /* aliased */
+    case 8:
+      s->in[0] = A(1, 6);
+      s->in[1] = s->in[0];
+      pl_retain(c, s->in[0]);
+      return true; /* aliased */
     default: return false;
   }
 }
-#define SAMPLE1(name, lo, hi)                                                                       \
-  static bool name##_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s) {             \
-    return sample_unary(c, r, k, s, lo, hi);                                                        \
+#define SAMPLE1(name, lo, hi)                                                           \
+  static bool name##_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s) { \
+    return sample_unary(c, r, k, s, lo, hi);                                            \
   }
-#define SAMPLE2(name, lo, hi, lo2, hi2)                                                             \
-  static bool name##_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s) {             \
-    return sample_binary(c, r, k, s, lo, hi, lo2, hi2);                                             \
+#define SAMPLE2(name, lo, hi, lo2, hi2)                                                 \
+  static bool name##_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s) { \
+    return sample_binary(c, r, k, s, lo, hi, lo2, hi2);                                 \
   }
 SAMPLE1(wide, -2, 2)
 SAMPLE1(positive, 0.3, 3)
@@ -164,8 +234,8 @@ static bool softplus_sample(pl_context *c, pl_sampler_random *r, int k, pl_sampl
 static bool ordered_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s) { /* no ties, no near ties */
   if (k >= 8 || !sample_binary(c, r, k, s, -2, 2, 0, 1)) return false;
   pl_slot *x = pl_slot_get(c, s->in[0]), *z = pl_slot_get(c, s->in[1]);
-  for (int64_t i = 0; x && z && i < x->count; i++) ((double *)x->data)[i] = 0.5*(double)(i % 7) - 1.6;
-  for (int64_t i = 0; x && z && i < z->count; i++) ((double *)z->data)[i] = 0.5*(double)(i % 5) - 0.9;
+  for (int64_t i = 0; x && z && i < x->count; i++) ((double *)x->data)[i] = 0.5 * (double)(i % 7) - 1.6;
+  for (int64_t i = 0; x && z && i < z->count; i++) ((double *)z->data)[i] = 0.5 * (double)(i % 5) - 0.9;
   return true;
 }
 static bool where_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s) {
@@ -209,51 +279,138 @@ static bool cast_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s
   return sample_unary(c, r, k, s, -2, 2);
 }
 
-#define UNARY(op, text, set, smp) \
-  {.name = #op, .formula = text, .kind = PL_ELEMENTWISE, .inputs = 1, .outputs = 1, .dtypes = set, .result = -1, .partial = op##_partial, .sample = smp##_sample}
-#define BINARY(op, text, set, smp) \
-  {.name = #op, .formula = text, .kind = PL_ELEMENTWISE, .inputs = 2, .outputs = 1, .dtypes = set, .result = -1, .partial = op##_partial, .sample = smp##_sample, .in_place = true}
-#define COMPARE(op, text) \
-  {.name = #op, .formula = text, .kind = PL_ELEMENTWISE, .inputs = 2, .outputs = 1, .dtypes = PL_ANY, .result = PL_BOOL, .sample = ordered_sample}
+#define UNARY(op, text, set, smp)                                                                                 \
+  {                                                                                                               \
+    .name = #op, .formula = text, .kind = PL_ELEMENTWISE, .inputs = 1, .outputs = 1, .dtypes = set, .result = -1, \
+    .partial = op##_partial, .sample = smp##_sample                                                               \
+  }
+#define BINARY(op, text, set, smp)                                                                                \
+  {                                                                                                               \
+    .name = #op, .formula = text, .kind = PL_ELEMENTWISE, .inputs = 2, .outputs = 1, .dtypes = set, .result = -1, \
+    .partial = op##_partial, .sample = smp##_sample, .in_place = true                                             \
+  }
+#define COMPARE(op, text)                                                                              \
+  {                                                                                                    \
+    .name = #op, .formula = text, .kind = PL_ELEMENTWISE, .inputs = 2, .outputs = 1, .dtypes = PL_ANY, \
+    .result = PL_BOOL, .sample = ordered_sample                                                        \
+  }
 
 pl_op pl_ops_elementwise[] = {
-  BINARY(add, "x + z", PL_NUMBERS, pair),
-  BINARY(sub, "x - z", PL_NUMBERS, pair),
-  BINARY(mul, "x*z", PL_NUMBERS, pair),
-  BINARY(div, "x/z; f64 for integers", PL_FLOATS, quotient),
-  BINARY(mod, "x - floor(x/z)*z: the remainder, of z's sign; its jumps do not count in the derivative", PL_NUMBERS, remainder),
-  BINARY(pow, "x^z; the derivative in z is 0 at x = 0", PL_FLOATS, power),
-  UNARY(neg, "-x", PL_NUMBERS, wide),
-  UNARY(abs, "|x|; derivative 0 at 0", PL_NUMBERS, above),
-  UNARY(sign, "-1, 0 or 1; derivative 0", PL_NUMBERS, above),
-  UNARY(exp, "e^x", PL_FLOATS, wide),
-  UNARY(log, "natural logarithm", PL_FLOATS, positive),
-  UNARY(log1p, "log(1 + x), accurate near 0", PL_FLOATS, positive),
-  UNARY(expm1, "e^x - 1, accurate near 0", PL_FLOATS, wide),
-  UNARY(sqrt, "square root", PL_FLOATS, positive),
-  UNARY(square, "x*x", PL_NUMBERS, wide),
-  UNARY(sin, "sine", PL_FLOATS, wide),
-  UNARY(cos, "cosine", PL_FLOATS, wide),
-  UNARY(tan, "tangent", PL_FLOATS, above),
-  UNARY(tanh, "hyperbolic tangent", PL_FLOATS, wide),
-  {.name = "one_minus_square", .formula = "1 - x*x: the derivative of tanh in its value", .kind = PL_ELEMENTWISE, .inputs = 1, .outputs = 1,
-   .dtypes = PL_FLOATS, .result = -1, .internal = true, .partial = one_minus_square_partial, .sample = wide_sample},
-  UNARY(sigmoid, "1/(1 + e^-x)", PL_FLOATS, wide),
-  {.name = "softplus", .formula = "log(1 + e^(sharpness x))/sharpness", .kind = PL_ELEMENTWISE, .inputs = 1, .outputs = 1,
-   .dtypes = PL_FLOATS, .result = -1, .attrs = {{"sharpness", PL_AS_REAL, false, 1}}, .partial = softplus_partial, .sample = softplus_sample},
-  BINARY(maximum, "the larger of x and z; a tie shares the derivative", PL_NUMBERS, ordered),
-  BINARY(minimum, "the smaller of x and z; a tie shares the derivative", PL_NUMBERS, ordered),
-  {.name = "chain", .formula = "x*z, and 0 where x is 0 whatever z is: the chain rule's product", .kind = PL_ELEMENTWISE, .inputs = 2,
-   .outputs = 1, .dtypes = PL_FLOATS, .result = -1, .internal = true, .partial = chain_partial, .sample = pair_sample},
-  {.name = "clip", .formula = "x kept within lo and hi; ties share the derivative", .kind = PL_COMPOSITE, .inputs = 3, .outputs = 1,
-   .expand = clip_expand, .sample = clip_sample},
-  COMPARE(lt, "x < z"), COMPARE(le, "x <= z"), COMPARE(gt, "x > z"), COMPARE(ge, "x >= z"), COMPARE(eq, "x = z"), COMPARE(ne, "x differs from z"),
-  {.name = "logical_and", .formula = "both", .kind = PL_ELEMENTWISE, .inputs = 2, .outputs = 1, .masks = 3, .dtypes = PL_IN_BOOL, .result = PL_BOOL, .sample = logical_sample},
-  {.name = "logical_or", .formula = "either", .kind = PL_ELEMENTWISE, .inputs = 2, .outputs = 1, .masks = 3, .dtypes = PL_IN_BOOL, .result = PL_BOOL, .sample = logical_sample},
-  {.name = "logical_not", .formula = "not", .kind = PL_ELEMENTWISE, .inputs = 1, .outputs = 1, .masks = 1, .dtypes = PL_IN_BOOL, .result = PL_BOOL, .sample = not_sample},
-  {.name = "where", .formula = "x where the mask is true, else z", .kind = PL_ELEMENTWISE, .inputs = 3, .outputs = 1, .masks = 1,
-   .dtypes = PL_ANY, .result = -1, .vjp = where_vjp, .jvp = where_jvp, .sample = where_sample},
-  {.name = "cast", .formula = "the same numbers in another dtype", .kind = PL_LINEAR, .inputs = 1, .outputs = 1, .keeps = 1,
-   .attrs = {{"dtype", PL_AS_DTYPE, true, 0}}, .shape = cast_shape, .run = cast_run, .vjp = cast_vjp, .jvp = cast_jvp, .sample = cast_sample},
-  {0},
+    BINARY(add, "x + z", PL_NUMBERS, pair),
+    BINARY(sub, "x - z", PL_NUMBERS, pair),
+    BINARY(mul, "x*z", PL_NUMBERS, pair),
+    BINARY(div, "x/z; f64 for integers", PL_FLOATS, quotient),
+    BINARY(mod, "x - floor(x/z)*z: the remainder, of z's sign; its jumps do not count in the derivative", PL_NUMBERS,
+           remainder),
+    BINARY(pow, "x^z; the derivative in z is 0 at x = 0", PL_FLOATS, power),
+    UNARY(neg, "-x", PL_NUMBERS, wide),
+    UNARY(abs, "|x|; derivative 0 at 0", PL_NUMBERS, above),
+    UNARY(sign, "-1, 0 or 1; derivative 0", PL_NUMBERS, above),
+    UNARY(exp, "e^x", PL_FLOATS, wide),
+    UNARY(log, "natural logarithm", PL_FLOATS, positive),
+    UNARY(log1p, "log(1 + x), accurate near 0", PL_FLOATS, positive),
+    UNARY(expm1, "e^x - 1, accurate near 0", PL_FLOATS, wide),
+    UNARY(sqrt, "square root", PL_FLOATS, positive),
+    UNARY(square, "x*x", PL_NUMBERS, wide),
+    UNARY(sin, "sine", PL_FLOATS, wide),
+    UNARY(cos, "cosine", PL_FLOATS, wide),
+    UNARY(tan, "tangent", PL_FLOATS, above),
+    UNARY(tanh, "hyperbolic tangent", PL_FLOATS, wide),
+    {.name = "one_minus_square",
+     .formula = "1 - x*x: the derivative of tanh in its value",
+     .kind = PL_ELEMENTWISE,
+     .inputs = 1,
+     .outputs = 1,
+     .dtypes = PL_FLOATS,
+     .result = -1,
+     .internal = true,
+     .partial = one_minus_square_partial,
+     .sample = wide_sample},
+    UNARY(sigmoid, "1/(1 + e^-x)", PL_FLOATS, wide),
+    {.name = "softplus",
+     .formula = "log(1 + e^(sharpness x))/sharpness",
+     .kind = PL_ELEMENTWISE,
+     .inputs = 1,
+     .outputs = 1,
+     .dtypes = PL_FLOATS,
+     .result = -1,
+     .attrs = {{"sharpness", PL_AS_REAL, false, 1}},
+     .partial = softplus_partial,
+     .sample = softplus_sample},
+    BINARY(maximum, "the larger of x and z; a tie shares the derivative", PL_NUMBERS, ordered),
+    BINARY(minimum, "the smaller of x and z; a tie shares the derivative", PL_NUMBERS, ordered),
+    {.name = "chain",
+     .formula = "x*z, and 0 where x is 0 whatever z is: the chain rule's product",
+     .kind = PL_ELEMENTWISE,
+     .inputs = 2,
+     .outputs = 1,
+     .dtypes = PL_FLOATS,
+     .result = -1,
+     .internal = true,
+     .partial = chain_partial,
+     .sample = pair_sample},
+    {.name = "clip",
+     .formula = "x kept within lo and hi; ties share the derivative",
+     .kind = PL_COMPOSITE,
+     .inputs = 3,
+     .outputs = 1,
+     .expand = clip_expand,
+     .sample = clip_sample},
+    COMPARE(lt, "x < z"),
+    COMPARE(le, "x <= z"),
+    COMPARE(gt, "x > z"),
+    COMPARE(ge, "x >= z"),
+    COMPARE(eq, "x = z"),
+    COMPARE(ne, "x differs from z"),
+    {.name = "logical_and",
+     .formula = "both",
+     .kind = PL_ELEMENTWISE,
+     .inputs = 2,
+     .outputs = 1,
+     .masks = 3,
+     .dtypes = PL_IN_BOOL,
+     .result = PL_BOOL,
+     .sample = logical_sample},
+    {.name = "logical_or",
+     .formula = "either",
+     .kind = PL_ELEMENTWISE,
+     .inputs = 2,
+     .outputs = 1,
+     .masks = 3,
+     .dtypes = PL_IN_BOOL,
+     .result = PL_BOOL,
+     .sample = logical_sample},
+    {.name = "logical_not",
+     .formula = "not",
+     .kind = PL_ELEMENTWISE,
+     .inputs = 1,
+     .outputs = 1,
+     .masks = 1,
+     .dtypes = PL_IN_BOOL,
+     .result = PL_BOOL,
+     .sample = not_sample},
+    {.name = "where",
+     .formula = "x where the mask is true, else z",
+     .kind = PL_ELEMENTWISE,
+     .inputs = 3,
+     .outputs = 1,
+     .masks = 1,
+     .dtypes = PL_ANY,
+     .result = -1,
+     .vjp = where_vjp,
+     .jvp = where_jvp,
+     .sample = where_sample},
+    {.name = "cast",
+     .formula = "the same numbers in another dtype",
+     .kind = PL_LINEAR,
+     .inputs = 1,
+     .outputs = 1,
+     .keeps = 1,
+     .attrs = {{"dtype", PL_AS_DTYPE, true, 0}},
+     .shape = cast_shape,
+     .run = cast_run,
+     .vjp = cast_vjp,
+     .jvp = cast_jvp,
+     .sample = cast_sample},
+    {0},
 };

@@ -56,13 +56,11 @@ static void gemm_run(const pl_call *call, pl_slot **out) {
     if (out[0]->dtype == PL_F64) {
       if (n == 1)
         cblas_dgemv(CblasRowMajor, ta, ta == CblasTrans ? k : m, ta == CblasTrans ? m : k, 1, a, lda, b, 1, 0, c, 1);
-      else
-        cblas_dgemm(CblasRowMajor, ta, tb, m, n, k, 1, a, lda, b, ldb, 0, c, n);
+      else cblas_dgemm(CblasRowMajor, ta, tb, m, n, k, 1, a, lda, b, ldb, 0, c, n);
     } else {
       if (n == 1)
         cblas_sgemv(CblasRowMajor, ta, ta == CblasTrans ? k : m, ta == CblasTrans ? m : k, 1, a, lda, b, 1, 0, c, 1);
-      else
-        cblas_sgemm(CblasRowMajor, ta, tb, m, n, k, 1, a, lda, b, ldb, 0, c, n);
+      else cblas_sgemm(CblasRowMajor, ta, tb, m, n, k, 1, a, lda, b, ldb, 0, c, n);
     }
   }
 }
@@ -82,7 +80,8 @@ static void gemm_jvp(pl_jvp *j) {
 }
 
 /* NumPy's ranks: vectors are rows on the left and columns on the right, leading axes broadcast. */
-static bool matmul_expand(pl_context *c, const pl_op *op, int n, const pl_value *in, const pl_attr *attrs, pl_value *out) {
+static bool matmul_expand(pl_context *c, const pl_op *op, int n, const pl_value *in, const pl_attr *attrs,
+                          pl_value *out) {
   pl_slot *a = pl_slot_get(c, in[0]), *b = pl_slot_get(c, in[1]);
   if (!a || !b) return false;
   pl_slot *both[] = {a, b};
@@ -108,7 +107,8 @@ static bool matmul_expand(pl_context *c, const pl_op *op, int n, const pl_value 
     int64_t rows = ka ? a->count / ka : 1;
     if (!ka)
       for (int i = rows = 1, e = a->rank - 1; i <= e; i++) rows *= a->shape[i - 1];
-    p = pl_call2(c, PL_OP(gemm), pl_reshape_to(c, in[0], 2, (int64_t[]){rows, ka}), pl_reshape_to(c, in[1], 2, (int64_t[]){kb, k}), plain);
+    p = pl_call2(c, PL_OP(gemm), pl_reshape_to(c, in[0], 2, (int64_t[]){rows, ka}),
+                 pl_reshape_to(c, in[1], 2, (int64_t[]){kb, k}), plain);
   } else {
     pl_slot la = *a, lb = *b; /* the leading axes */
     la.rank = (uint8_t)(row ? 0 : a->rank - 2);
@@ -123,7 +123,8 @@ static bool matmul_expand(pl_context *c, const pl_op *op, int n, const pl_value 
     pl_value x = row ? pl_reshape_to(c, in[0], 2, (int64_t[]){1, ka}) : in[0];
     x = pl_call1(c, PL_OP(broadcast_to), x, &PL_INTS(lead.rank + 2, sa));
     pl_value y = pl_call1(c, PL_OP(broadcast_to), in[1], &PL_INTS(lead.rank + 2, sb));
-    p = pl_call2(c, PL_OP(gemm), pl_reshape_to(c, x, 3, (int64_t[]){batch, m, ka}), pl_reshape_to(c, y, 3, (int64_t[]){batch, kb, k}), plain);
+    p = pl_call2(c, PL_OP(gemm), pl_reshape_to(c, x, 3, (int64_t[]){batch, m, ka}),
+                 pl_reshape_to(c, y, 3, (int64_t[]){batch, kb, k}), plain);
     if (!row) shape[rank++] = m;
     shape[rank++] = k;
   }
@@ -137,7 +138,8 @@ static bool gemm_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s
   s->attrs[1] = PL_INT(k >> 1 & 1);
 #define T(...) pl_sample_tensor(c, r, -1, 1, __VA_ARGS__)
   if (k < 4) s->in[0] = k & 1 ? T(2, 4, 3) : T(2, 3, 4), s->in[1] = k & 2 ? T(2, 5, 4) : T(2, 4, 5);
-  if (k >= 4 && k < 8) s->in[0] = k & 1 ? T(3, 2, 4, 3) : T(3, 2, 3, 4), s->in[1] = k & 2 ? T(3, 2, 1, 4) : T(3, 2, 4, 1);
+  if (k >= 4 && k < 8)
+    s->in[0] = k & 1 ? T(3, 2, 4, 3) : T(3, 2, 3, 4), s->in[1] = k & 2 ? T(3, 2, 1, 4) : T(3, 2, 4, 1);
   if (k == 8) s->in[0] = T(2, 3, 0), s->in[1] = T(2, 0, 2);
   return k <= 8;
 }
@@ -158,10 +160,25 @@ static bool matmul_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample 
 }
 
 pl_op pl_ops_matmul[] = {
-  {.name = "gemm", .formula = "matrix product of matrices or stacks of them, either transposed", .kind = PL_LINEAR, .inputs = 2, .outputs = 1, .internal = true,
-   .dtypes = PL_FLOATS, .attrs = {{"transpose_a", PL_AS_FLAG, false, 0}, {"transpose_b", PL_AS_FLAG, false, 0}}, .shape = gemm_shape, .run = gemm_run,
-   .vjp = gemm_vjp, .jvp = gemm_jvp, .sample = gemm_sample},
-  {.name = "matmul", .formula = "matrix product; leading axes broadcast, vectors are rows on the left and columns on the right", .kind = PL_COMPOSITE,
-   .inputs = 2, .outputs = 1, .expand = matmul_expand, .sample = matmul_sample},
-  {0},
+    {.name = "gemm",
+     .formula = "matrix product of matrices or stacks of them, either transposed",
+     .kind = PL_LINEAR,
+     .inputs = 2,
+     .outputs = 1,
+     .internal = true,
+     .dtypes = PL_FLOATS,
+     .attrs = {{"transpose_a", PL_AS_FLAG, false, 0}, {"transpose_b", PL_AS_FLAG, false, 0}},
+     .shape = gemm_shape,
+     .run = gemm_run,
+     .vjp = gemm_vjp,
+     .jvp = gemm_jvp,
+     .sample = gemm_sample},
+    {.name = "matmul",
+     .formula = "matrix product; leading axes broadcast, vectors are rows on the left and columns on the right",
+     .kind = PL_COMPOSITE,
+     .inputs = 2,
+     .outputs = 1,
+     .expand = matmul_expand,
+     .sample = matmul_sample},
+    {0},
 };

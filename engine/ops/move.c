@@ -9,8 +9,8 @@
 /* ---- strided copies ---- */
 
 /* Runs copy_strided or add_strided over the shape, after merging axes that lie together in both. */
-static void strided(pl_context *c, bool add, pl_dtype dtype, const void *x, const int64_t *xs, void *y, const int64_t *ys,
-                    int rank, const int64_t *shape) {
+static void strided(pl_context *c, bool add, pl_dtype dtype, const void *x, const int64_t *xs, void *y,
+                    const int64_t *ys, int rank, const int64_t *shape) {
   strided_args a = {.x = x, .y = y};
   int n = 0;
   for (int d = 0; d < rank; d++) {
@@ -34,7 +34,12 @@ static void strided(pl_context *c, bool add, pl_dtype dtype, const void *x, cons
   /* One long row is split so that threads and interrupts can reach into it. */
   if (rows == 1 && n < PL_MAX_RANK && a.shape[0] >= 1 << 17) {
     int64_t piece = 1 << 14, whole = a.shape[0] / piece, rest = a.shape[0] % piece;
-    strided_args b = {.x = x, .y = y, .rank = 2, .shape = {whole, piece}, .xs = {a.xs[0] * piece, a.xs[0]}, .ys = {a.ys[0] * piece, a.ys[0]}};
+    strided_args b = {.x = x,
+                      .y = y,
+                      .rank = 2,
+                      .shape = {whole, piece},
+                      .xs = {a.xs[0] * piece, a.xs[0]},
+                      .ys = {a.ys[0] * piece, a.ys[0]}};
     pl_kernel fn = add ? PL_KERNEL_OF(add_strided, dtype) : PL_KERNEL_OF(copy_strided, dtype);
     pl_for(c, fn, &b, whole, 1, (double)piece);
     if (rest) {
@@ -47,7 +52,8 @@ static void strided(pl_context *c, bool add, pl_dtype dtype, const void *x, cons
     }
     return;
   }
-  pl_for(c, add ? PL_KERNEL_OF(add_strided, dtype) : PL_KERNEL_OF(copy_strided, dtype), &a, rows, 1, (double)a.shape[n - 1] + 4);
+  pl_for(c, add ? PL_KERNEL_OF(add_strided, dtype) : PL_KERNEL_OF(copy_strided, dtype), &a, rows, 1,
+         (double)a.shape[n - 1] + 4);
 }
 
 static void strides_of(const pl_slot *s, int64_t *strides) {
@@ -58,7 +64,9 @@ static void strides_of(const pl_slot *s, int64_t *strides) {
   }
 }
 
-static char *at(const pl_slot *s, int64_t offset) { return (char *)s->data + offset * (int64_t)pl_dtype_size((pl_dtype)s->dtype); }
+static char *at(const pl_slot *s, int64_t offset) {
+  return (char *)s->data + offset * (int64_t)pl_dtype_size((pl_dtype)s->dtype);
+}
 
 static void copy_shape(const pl_slot *x, pl_spec *out) {
   out->dtype = (pl_dtype)x->dtype;
@@ -86,7 +94,8 @@ static bool list_shape(const pl_call *call, const pl_attr *list, pl_spec *out) {
     out->shape[i] = (int32_t)list->list[i];
   }
   if (pl_spec_count(out) < 0) {
-    pl_error(call->c, PL_ERROR_SHAPE, "%s: a tensor of shape %s has more than 2^31 - 1 elements", call->op->name, pl_shape_text(text, out->rank, out->shape));
+    pl_error(call->c, PL_ERROR_SHAPE, "%s: a tensor of shape %s has more than 2^31 - 1 elements", call->op->name,
+             pl_shape_text(text, out->rank, out->shape));
     return false;
   }
   return true;
@@ -115,7 +124,8 @@ static bool reshape_shape(const pl_call *call, pl_spec *out) {
   }
   return true;
 }
-static bool ravel_expand(pl_context *c, const pl_op *op, int n, const pl_value *in, const pl_attr *attrs, pl_value *out) {
+static bool ravel_expand(pl_context *c, const pl_op *op, int n, const pl_value *in, const pl_attr *attrs,
+                         pl_value *out) {
   (void)op, (void)n, (void)attrs;
   pl_slot *s = pl_slot_get(c, in[0]);
   return s && (out[0] = pl_reshape_to(c, in[0], 1, (int64_t[]){s->count})) != PL_NONE;
@@ -128,7 +138,8 @@ static bool transpose_order(const pl_call *call, int *order) {
   uint32_t seen = 0;
   if (list->n >= 0 && list->n != x->rank) {
     char text[PL_TEXT];
-    pl_error(call->c, PL_ERROR_ARGUMENT, "transpose: %d axes are given for shape %s", list->n, pl_shape_text(text, x->rank, x->shape));
+    pl_error(call->c, PL_ERROR_ARGUMENT, "transpose: %d axes are given for shape %s", list->n,
+             pl_shape_text(text, x->rank, x->shape));
     return false;
   }
   for (int i = 0; i < x->rank; i++) {
@@ -175,8 +186,8 @@ static bool broadcast_shape(const pl_call *call, pl_spec *out) {
     int b = out->rank - x->rank + a;
     if (b >= 0 && (x->shape[a] == 1 || x->shape[a] == out->shape[b])) continue;
     char s[PL_TEXT], t[PL_TEXT];
-    pl_error(call->c, PL_ERROR_SHAPE, "broadcast_to: shape %s does not broadcast to %s", pl_shape_text(s, x->rank, x->shape),
-             pl_shape_text(t, out->rank, out->shape));
+    pl_error(call->c, PL_ERROR_SHAPE, "broadcast_to: shape %s does not broadcast to %s",
+             pl_shape_text(s, x->rank, x->shape), pl_shape_text(t, out->rank, out->shape));
     return false;
   }
   return true;
@@ -201,8 +212,8 @@ static bool slice_check(const pl_call *call, const pl_slot *x, pl_spec *out) {
   const pl_attr *start = &call->attrs[0], *step = &call->attrs[1], *count = &call->attrs[2];
   if (start->n != x->rank || step->n != x->rank || count->n != x->rank) {
     char text[PL_TEXT];
-    pl_error(call->c, PL_ERROR_ARGUMENT, "%s: start, step and count need one entry for each axis of shape %s", call->op->name,
-             pl_shape_text(text, x->rank, x->shape));
+    pl_error(call->c, PL_ERROR_ARGUMENT, "%s: start, step and count need one entry for each axis of shape %s",
+             call->op->name, pl_shape_text(text, x->rank, x->shape));
     return false;
   }
   out->rank = x->rank;
@@ -255,7 +266,8 @@ static bool slice_into_shape(const pl_call *call, pl_spec *out) {
   return true;
 }
 static void fill_base(const pl_call *call, pl_slot *out) {
-  if (out->data != call->in[0]->data) memcpy(out->data, call->in[0]->data, (size_t)out->count * pl_dtype_size((pl_dtype)out->dtype));
+  if (out->data != call->in[0]->data)
+    memcpy(out->data, call->in[0]->data, (size_t)out->count * pl_dtype_size((pl_dtype)out->dtype));
 }
 static void slice_into(const pl_call *call, pl_slot *out, bool add) {
   int64_t shape[PL_MAX_RANK], xs[PL_MAX_RANK], ys[PL_MAX_RANK];
@@ -276,7 +288,8 @@ static void slice_set_vjp(pl_vjp *v) {
   if (v->need[1]) pl_vjp_give(v, 1, pl_call1(c, PL_OP(slice), v->g[0], v->attrs));
 }
 
-static bool flip_expand(pl_context *c, const pl_op *op, int n, const pl_value *in, const pl_attr *attrs, pl_value *out) {
+static bool flip_expand(pl_context *c, const pl_op *op, int n, const pl_value *in, const pl_attr *attrs,
+                        pl_value *out) {
   pl_slot *s = pl_slot_get(c, in[0]);
   if (!s) return false;
   pl_call call = {c, op, n, &s, in, attrs};
@@ -289,11 +302,13 @@ static bool flip_expand(pl_context *c, const pl_op *op, int n, const pl_value *i
     start[a] = turned ? count[a] - 1 : 0;
     step[a] = turned ? -1 : 1;
   }
-  out[0] = pl_call1(c, PL_OP(slice), in[0], (pl_attr[]){PL_INTS(s->rank, start), PL_INTS(s->rank, step), PL_INTS(s->rank, count)});
+  out[0] = pl_call1(c, PL_OP(slice), in[0],
+                    (pl_attr[]){PL_INTS(s->rank, start), PL_INTS(s->rank, step), PL_INTS(s->rank, count)});
   return out[0] != PL_NONE;
 }
 
-static bool diff_expand(pl_context *c, const pl_op *op, int n, const pl_value *in, const pl_attr *attrs, pl_value *out) {
+static bool diff_expand(pl_context *c, const pl_op *op, int n, const pl_value *in, const pl_attr *attrs,
+                        pl_value *out) {
   pl_value x = in[0];
   for (int64_t k = 0; k < attrs[0].i; k++) {
     pl_slot *s = pl_slot_get(c, x);
@@ -309,8 +324,10 @@ static bool diff_expand(pl_context *c, const pl_op *op, int n, const pl_value *i
     if (count[axis] > 0) count[axis]--;
     one[axis] = 1;
     int rank = s->rank;
-    pl_value hi = pl_call1(c, PL_OP(slice), x, (pl_attr[]){PL_INTS(rank, one), PL_INTS(rank, step), PL_INTS(rank, count)});
-    pl_value lo = pl_call1(c, PL_OP(slice), x, (pl_attr[]){PL_INTS(rank, zero), PL_INTS(rank, step), PL_INTS(rank, count)});
+    pl_value hi =
+        pl_call1(c, PL_OP(slice), x, (pl_attr[]){PL_INTS(rank, one), PL_INTS(rank, step), PL_INTS(rank, count)});
+    pl_value lo =
+        pl_call1(c, PL_OP(slice), x, (pl_attr[]){PL_INTS(rank, zero), PL_INTS(rank, step), PL_INTS(rank, count)});
     x = PL_BINARY(sub, c, hi, lo);
   }
   out[0] = x == in[0] ? PL_UNARY(identity, c, x) : x;
@@ -325,7 +342,8 @@ static bool pad_expand(pl_context *c, const pl_op *op, int n, const pl_value *in
   int rank = s->rank, given = attrs[0].n;
   if (given != 1 && given != rank && given != 2 * rank) {
     char text[PL_TEXT];
-    pl_error(c, PL_ERROR_ARGUMENT, "%s: the width is one number, one an axis, or {before, after} for each axis of shape %s", op->name,
+    pl_error(c, PL_ERROR_ARGUMENT,
+             "%s: the width is one number, one an axis, or {before, after} for each axis of shape %s", op->name,
              pl_shape_text(text, rank, s->shape));
     return false;
   }
@@ -343,7 +361,8 @@ static bool pad_expand(pl_context *c, const pl_op *op, int n, const pl_value *in
     shape[a] = before + count[a] + after;
   }
   pl_value base = pl_call1(c, PL_OP(broadcast_to), pl_like(c, in[0], attrs[1].r), &PL_INTS(rank, shape));
-  out[0] = pl_call2(c, PL_OP(slice_set), base, in[0], (pl_attr[]){PL_INTS(rank, start), PL_INTS(rank, step), PL_INTS(rank, count)});
+  out[0] = pl_call2(c, PL_OP(slice_set), base, in[0],
+                    (pl_attr[]){PL_INTS(rank, start), PL_INTS(rank, step), PL_INTS(rank, count)});
   return out[0] != PL_NONE;
 }
 
@@ -351,7 +370,8 @@ static bool pad_expand(pl_context *c, const pl_op *op, int n, const pl_value *in
 
 static bool check_index(const pl_call *call, const pl_slot *index, int64_t m) {
   if (index->dtype != PL_I64) {
-    pl_error(call->c, PL_ERROR_TYPE, "%s: indices are i64, not %s", call->op->name, pl_dtype_name((pl_dtype)index->dtype));
+    pl_error(call->c, PL_ERROR_TYPE, "%s: indices are i64, not %s", call->op->name,
+             pl_dtype_name((pl_dtype)index->dtype));
     return false;
   }
   const int64_t *i = index->data;
@@ -360,8 +380,8 @@ static bool check_index(const pl_call *call, const pl_slot *index, int64_t m) {
   if (!bad) return true;
   for (int64_t k = 0; k < index->count; k++)
     if (i[k] < 1 || i[k] > m) {
-      pl_error(call->c, PL_ERROR_INDEX, "%s: index %lld (entry %lld) is out of range 1 to %lld", call->op->name, (long long)i[k],
-               (long long)k + 1, (long long)m);
+      pl_error(call->c, PL_ERROR_INDEX, "%s: index %lld (entry %lld) is out of range 1 to %lld", call->op->name,
+               (long long)i[k], (long long)k + 1, (long long)m);
       return false;
     }
   return false;
@@ -436,7 +456,10 @@ static void put_vjp(pl_vjp *v) {
   if (!v->need[2] || !index || !x) return;
   pl_value g = pl_call2(c, PL_OP(gather), v->g[0], v->in[1], v->attrs);
   int64_t k = index->count, m = x->shape[v->attrs[0].i < 0 ? v->attrs[0].i + x->rank : v->attrs[0].i];
-  pl_value number = pl_call1(c, PL_OP(reshape), pl_apply1(c, PL_OP(range), 0, NULL, (pl_attr[]){PL_REALV(1), PL_REALV(1), PL_INT(k), PL_INT(PL_F64)}), &PL_INTS(1, &k));
+  pl_value number =
+      pl_call1(c, PL_OP(reshape),
+               pl_apply1(c, PL_OP(range), 0, NULL, (pl_attr[]){PL_REALV(1), PL_REALV(1), PL_INT(k), PL_INT(PL_F64)}),
+               &PL_INTS(1, &k));
   pl_value flat = pl_reshape_to(c, v->in[1], 1, &k);
   pl_value none = pl_apply1(c, PL_OP(zeros), 0, NULL, (pl_attr[]){PL_INTS(1, &m), PL_INT(PL_F64)});
   pl_value winner = pl_call3(c, PL_OP(put), none, flat, number, &PL_INT(0));
@@ -477,8 +500,9 @@ static bool concat_shape(const pl_call *call, pl_spec *out) {
     for (int a = 0; fits && a < x->rank; a++) fits = a == axis || s->shape[a] == x->shape[a];
     if (!fits) {
       char t[PL_TEXT], u[PL_TEXT];
-      pl_error(call->c, PL_ERROR_SHAPE, "%s: shapes %s and %s (tensor %d) differ on another axis than %d", call->op->name,
-               pl_shape_text(t, x->rank, x->shape), pl_shape_text(u, s->rank, s->shape), k + 1, axis + 1);
+      pl_error(call->c, PL_ERROR_SHAPE, "%s: shapes %s and %s (tensor %d) differ on another axis than %d",
+               call->op->name, pl_shape_text(t, x->rank, x->shape), pl_shape_text(u, s->rank, s->shape), k + 1,
+               axis + 1);
       return false;
     }
     total += s->shape[axis];
@@ -515,11 +539,14 @@ static void concat_vjp(pl_vjp *v) {
   for (int k = 0; k < v->n && c->status == PL_OK; k++) {
     count[axis] = pl_slot_get(c, v->in[k])->shape[axis];
     if (v->need[k])
-      pl_vjp_give(v, k, pl_call1(c, PL_OP(slice), v->g[0], (pl_attr[]){PL_INTS(rank, start), PL_INTS(rank, step), PL_INTS(rank, count)}));
+      pl_vjp_give(v, k,
+                  pl_call1(c, PL_OP(slice), v->g[0],
+                           (pl_attr[]){PL_INTS(rank, start), PL_INTS(rank, step), PL_INTS(rank, count)}));
     start[axis] += count[axis];
   }
 }
-static bool stack_expand(pl_context *c, const pl_op *op, int n, const pl_value *in, const pl_attr *attrs, pl_value *out) {
+static bool stack_expand(pl_context *c, const pl_op *op, int n, const pl_value *in, const pl_attr *attrs,
+                         pl_value *out) {
   pl_value parts[PL_MAX_INPUTS];
   pl_slot *x = pl_slot_get(c, in[0]);
   if (!x) return false;
@@ -527,7 +554,8 @@ static bool stack_expand(pl_context *c, const pl_op *op, int n, const pl_value *
   int64_t axis = attrs[0].i < 0 ? attrs[0].i + rank + 1 : attrs[0].i;
   if (axis < 0 || axis > rank || rank == PL_MAX_RANK) {
     char text[PL_TEXT];
-    pl_error(c, PL_ERROR_INDEX, "stack: no new axis %lld fits shape %s", (long long)axis + 1, pl_shape_text(text, rank, x->shape));
+    pl_error(c, PL_ERROR_INDEX, "stack: no new axis %lld fits shape %s", (long long)axis + 1,
+             pl_shape_text(text, rank, x->shape));
     return false;
   }
   for (int k = 0; k < n; k++) {
@@ -735,8 +763,12 @@ SAMPLE(nonzero) {
 SAMPLE(concat) {
   s->n = 3;
   s->attrs[0] = PL_INT(k == 1 ? -1 : 0);
-  if (k == 0) s->in[0] = pl_sample_tensor(c, r, -1, 1, 2, 2, 3), s->in[1] = pl_sample_tensor(c, r, -1, 1, 2, 0, 3), s->in[2] = pl_sample_tensor(c, r, -1, 1, 2, 1, 3);
-  if (k == 1) s->in[0] = pl_sample_tensor(c, r, -1, 1, 2, 2, 3), s->in[1] = pl_sample_tensor(c, r, -1, 1, 2, 2, 1), s->in[2] = pl_sample_tensor(c, r, -1, 1, 2, 2, 2);
+  if (k == 0)
+    s->in[0] = pl_sample_tensor(c, r, -1, 1, 2, 2, 3), s->in[1] = pl_sample_tensor(c, r, -1, 1, 2, 0, 3),
+    s->in[2] = pl_sample_tensor(c, r, -1, 1, 2, 1, 3);
+  if (k == 1)
+    s->in[0] = pl_sample_tensor(c, r, -1, 1, 2, 2, 3), s->in[1] = pl_sample_tensor(c, r, -1, 1, 2, 2, 1),
+    s->in[2] = pl_sample_tensor(c, r, -1, 1, 2, 2, 2);
   return k <= 1;
 }
 SAMPLE(stack) {
@@ -757,7 +789,8 @@ SAMPLE(zeros) {
 SAMPLE(range) {
   (void)c, (void)r;
   s->n = 0;
-  s->attrs[0] = PL_REALV(-1), s->attrs[1] = PL_REALV(0.5), s->attrs[2] = PL_INT(k == 0 ? 7 : 0), s->attrs[3] = PL_INT(PL_F64);
+  s->attrs[0] = PL_REALV(-1), s->attrs[1] = PL_REALV(0.5), s->attrs[2] = PL_INT(k == 0 ? 7 : 0),
+  s->attrs[3] = PL_INT(PL_F64);
   return k < 2;
 }
 SAMPLE(eye) {
@@ -768,48 +801,75 @@ SAMPLE(eye) {
 }
 
 #define MOVE(op, text, n) .name = op, .formula = text, .kind = PL_MOVE, .inputs = n, .outputs = 1, .dtypes = PL_ANY
-#define JOIN(op, text, ...) {.name = op, .formula = text, .kind = PL_COMPOSITE, .outputs = 1, __VA_ARGS__}
-#define REGION {"start", PL_AS_INTS, true, 0}, {"step", PL_AS_INTS, true, 0}, {"count", PL_AS_INTS, true, 0}
-#define AXIS(standard) {{"axis", PL_AS_AXIS, false, standard}}
+#define JOIN(op, text, ...) \
+  { .name = op, .formula = text, .kind = PL_COMPOSITE, .outputs = 1, __VA_ARGS__ }
+#define REGION \
+  {"start", PL_AS_INTS, true, 0}, {"step", PL_AS_INTS, true, 0}, { "count", PL_AS_INTS, true, 0 }
+#define AXIS(standard)                      \
+  {                                         \
+    { "axis", PL_AS_AXIS, false, standard } \
+  }
 
 pl_op pl_ops_move[] = {
-  {MOVE("identity", "x", 1), .internal = true, .share = true, .linear = true, .shape = identity_shape, .vjp = reshape_vjp, .sample = plain_sample},
-  {MOVE("reshape", "the same elements in another shape; one size may be -1", 1), .share = true, .linear = true, .attrs = {{"shape", PL_AS_SHAPE, true, 0}},
-   .shape = reshape_shape, .vjp = reshape_vjp, .sample = reshape_sample},
-  JOIN("ravel", "the elements as a vector", .inputs = 1, .expand = ravel_expand, .sample = plain_sample),
-  {MOVE("transpose", "axes in another order (reversed by default)", 1), .linear = true, .attrs = {{"axes", PL_AS_AXES, false, 0}}, .shape = transpose_shape,
-   .run = transpose_run, .vjp = transpose_vjp, .sample = transpose_sample},
-  {MOVE("broadcast_to", "repeated along axes of size 1 and new leading axes", 1), .linear = true, .attrs = {{"shape", PL_AS_SHAPE, true, 0}},
-   .shape = broadcast_shape, .run = broadcast_run, .vjp = broadcast_vjp, .sample = broadcast_sample},
-  {MOVE("slice", "x[start + step*k] on each axis", 1), .internal = true, .linear = true, .attrs = {REGION}, .shape = slice_shape, .run = slice_run,
-   .vjp = slice_vjp, .sample = slice_sample},
-  {MOVE("slice_add", "x with w added to a slice", 2), .internal = true, .in_place = true, .linear = true, .attrs = {REGION}, .shape = slice_into_shape,
-   .run = slice_add_run, .vjp = slice_add_vjp, .sample = slice_into_sample},
-  {MOVE("slice_set", "x with a slice replaced by w", 2), .internal = true, .in_place = true, .linear = true, .attrs = {REGION}, .shape = slice_into_shape,
-   .run = slice_set_run, .vjp = slice_set_vjp, .sample = slice_into_sample},
-  JOIN("flip", "reversed along axes (all by default)", .inputs = 1, .attrs = {{"axis", PL_AS_AXES, false, 0}}, .expand = flip_expand, .sample = flip_sample),
-  JOIN("diff", "n-th differences along an axis (the last by default)", .inputs = 1, .attrs = {{"n", PL_AS_INT, false, 1}, {"axis", PL_AS_AXIS, false, -1}},
-       .expand = diff_expand, .sample = diff_sample),
-  JOIN("pad", "with a margin of value (0) around: width for all sides, one an axis, or before and after for each axis", .inputs = 1,
-       .attrs = {{"width", PL_AS_INTS, true, 0}, {"value", PL_AS_REAL, false, 0}}, .expand = pad_expand, .sample = pad_sample),
-  {MOVE("gather", "x at 1-based indices along an axis (the first by default)", 2), .keeps = 2, .linear = true, .attrs = AXIS(0), .shape = gather_shape,
-   .run = gather_run, .vjp = gather_vjp, .sample = gather_sample},
-  {MOVE("add_at", "x with w added at 1-based indices along an axis; repeated ones add up", 3), .keeps = 2, .in_place = true, .linear = true, .attrs = AXIS(0),
-   .shape = scatter_shape, .run = add_at_run, .vjp = add_at_vjp, .sample = scatter_sample},
-  {MOVE("put", "x with w put at 1-based indices along an axis; of repeated ones the last stays", 3), .internal = true, .keeps = 2, .in_place = true,
-   .linear = true, .attrs = AXIS(0), .shape = scatter_shape, .run = put_run, .vjp = put_vjp, .sample = scatter_sample},
-  {MOVE("nonzero", "1-based flat indices of the true elements", 1), .internal = true, .masks = 1, .shape = nonzero_shape, .run = nonzero_run, .sample = nonzero_sample},
-  {MOVE("concat", "joined along an axis (the first by default)", -1), .linear = true, .attrs = AXIS(0), .shape = concat_shape, .run = concat_run,
-   .vjp = concat_vjp, .sample = concat_sample},
-  JOIN("stack", "joined along a new axis (the first by default)", .inputs = -1, .attrs = AXIS(0), .expand = stack_expand, .sample = stack_sample),
-  {MOVE("zeros", "zeros", 0), .internal = true, .attrs = {{"shape", PL_AS_SHAPE, true, 0}, {"dtype", PL_AS_DTYPE, false, 0}}, .shape = zeros_shape, .run = zeros_run, .sample = zeros_sample},
-  {MOVE("range", "start, start + step, ... : n numbers", 0), .internal = true,
-   .attrs = {{"start", PL_AS_REAL, true, 0}, {"step", PL_AS_REAL, true, 0}, {"n", PL_AS_INT, true, 0}, {"dtype", PL_AS_DTYPE, false, 0}},
-   .shape = range_shape, .run = range_run, .sample = range_sample},
-  {MOVE("linspace", "n numbers from a to b, both included", 0), .internal = true,
-   .attrs = {{"a", PL_AS_REAL, true, 0}, {"b", PL_AS_REAL, true, 0}, {"n", PL_AS_INT, true, 0}, {"dtype", PL_AS_DTYPE, false, 0}},
-   .shape = linspace_shape, .run = linspace_run, .sample = range_sample},
-  {MOVE("eye", "ones on the diagonal", 0), .internal = true,
-   .attrs = {{"n", PL_AS_INT, true, 0}, {"m", PL_AS_INT, true, 0}, {"dtype", PL_AS_DTYPE, false, 0}}, .shape = eye_shape, .run = eye_run, .sample = eye_sample},
-  {0},
+    {MOVE("identity", "x", 1), .internal = true, .share = true, .linear = true, .shape = identity_shape,
+     .vjp = reshape_vjp, .sample = plain_sample},
+    {MOVE("reshape", "the same elements in another shape; one size may be -1", 1), .share = true, .linear = true,
+     .attrs = {{"shape", PL_AS_SHAPE, true, 0}}, .shape = reshape_shape, .vjp = reshape_vjp, .sample = reshape_sample},
+    JOIN("ravel", "the elements as a vector", .inputs = 1, .expand = ravel_expand, .sample = plain_sample),
+    {MOVE("transpose", "axes in another order (reversed by default)", 1), .linear = true,
+     .attrs = {{"axes", PL_AS_AXES, false, 0}}, .shape = transpose_shape, .run = transpose_run, .vjp = transpose_vjp,
+     .sample = transpose_sample},
+    {MOVE("broadcast_to", "repeated along axes of size 1 and new leading axes", 1), .linear = true,
+     .attrs = {{"shape", PL_AS_SHAPE, true, 0}}, .shape = broadcast_shape, .run = broadcast_run, .vjp = broadcast_vjp,
+     .sample = broadcast_sample},
+    {MOVE("slice", "x[start + step*k] on each axis", 1), .internal = true, .linear = true, .attrs = {REGION},
+     .shape = slice_shape, .run = slice_run, .vjp = slice_vjp, .sample = slice_sample},
+    {MOVE("slice_add", "x with w added to a slice", 2), .internal = true, .in_place = true, .linear = true,
+     .attrs = {REGION}, .shape = slice_into_shape, .run = slice_add_run, .vjp = slice_add_vjp,
+     .sample = slice_into_sample},
+    {MOVE("slice_set", "x with a slice replaced by w", 2), .internal = true, .in_place = true, .linear = true,
+     .attrs = {REGION}, .shape = slice_into_shape, .run = slice_set_run, .vjp = slice_set_vjp,
+     .sample = slice_into_sample},
+    JOIN("flip", "reversed along axes (all by default)", .inputs = 1, .attrs = {{"axis", PL_AS_AXES, false, 0}},
+         .expand = flip_expand, .sample = flip_sample),
+    JOIN("diff", "n-th differences along an axis (the last by default)", .inputs = 1,
+         .attrs = {{"n", PL_AS_INT, false, 1}, {"axis", PL_AS_AXIS, false, -1}}, .expand = diff_expand,
+         .sample = diff_sample),
+    JOIN("pad",
+         "with a margin of value (0) around: width for all sides, one an axis, or before and after for each axis",
+         .inputs = 1, .attrs = {{"width", PL_AS_INTS, true, 0}, {"value", PL_AS_REAL, false, 0}}, .expand = pad_expand,
+         .sample = pad_sample),
+    {MOVE("gather", "x at 1-based indices along an axis (the first by default)", 2), .keeps = 2, .linear = true,
+     .attrs = AXIS(0), .shape = gather_shape, .run = gather_run, .vjp = gather_vjp, .sample = gather_sample},
+    {MOVE("add_at", "x with w added at 1-based indices along an axis; repeated ones add up", 3), .keeps = 2,
+     .in_place = true, .linear = true, .attrs = AXIS(0), .shape = scatter_shape, .run = add_at_run, .vjp = add_at_vjp,
+     .sample = scatter_sample},
+    {MOVE("put", "x with w put at 1-based indices along an axis; of repeated ones the last stays", 3), .internal = true,
+     .keeps = 2, .in_place = true, .linear = true, .attrs = AXIS(0), .shape = scatter_shape, .run = put_run,
+     .vjp = put_vjp, .sample = scatter_sample},
+    {MOVE("nonzero", "1-based flat indices of the true elements", 1), .internal = true, .masks = 1,
+     .shape = nonzero_shape, .run = nonzero_run, .sample = nonzero_sample},
+    {MOVE("concat", "joined along an axis (the first by default)", -1), .linear = true, .attrs = AXIS(0),
+     .shape = concat_shape, .run = concat_run, .vjp = concat_vjp, .sample = concat_sample},
+    JOIN("stack", "joined along a new axis (the first by default)", .inputs = -1, .attrs = AXIS(0),
+         .expand = stack_expand, .sample = stack_sample),
+    {MOVE("zeros", "zeros", 0), .internal = true,
+     .attrs = {{"shape", PL_AS_SHAPE, true, 0}, {"dtype", PL_AS_DTYPE, false, 0}}, .shape = zeros_shape,
+     .run = zeros_run, .sample = zeros_sample},
+    {MOVE("range", "start, start + step, ... : n numbers", 0), .internal = true,
+     .attrs = {{"start", PL_AS_REAL, true, 0},
+               {"step", PL_AS_REAL, true, 0},
+               {"n", PL_AS_INT, true, 0},
+               {"dtype", PL_AS_DTYPE, false, 0}},
+     .shape = range_shape, .run = range_run, .sample = range_sample},
+    {MOVE("linspace", "n numbers from a to b, both included", 0), .internal = true,
+     .attrs = {{"a", PL_AS_REAL, true, 0},
+               {"b", PL_AS_REAL, true, 0},
+               {"n", PL_AS_INT, true, 0},
+               {"dtype", PL_AS_DTYPE, false, 0}},
+     .shape = linspace_shape, .run = linspace_run, .sample = range_sample},
+    {MOVE("eye", "ones on the diagonal", 0), .internal = true,
+     .attrs = {{"n", PL_AS_INT, true, 0}, {"m", PL_AS_INT, true, 0}, {"dtype", PL_AS_DTYPE, false, 0}},
+     .shape = eye_shape, .run = eye_run, .sample = eye_sample},
+    {0},
 };

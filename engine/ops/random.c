@@ -21,14 +21,16 @@ static bool random_shape(const pl_call *call, pl_spec *out) {
     out->shape[i] = (int32_t)shape->list[i];
   }
   if (call->attrs[3].r < call->attrs[2].r) {
-    pl_error(call->c, PL_ERROR_ARGUMENT, "%s: the range %g to %g is empty", call->op->name, call->attrs[2].r, call->attrs[3].r);
+    pl_error(call->c, PL_ERROR_ARGUMENT, "%s: the range %g to %g is empty", call->op->name, call->attrs[2].r,
+             call->attrs[3].r);
     return false;
   }
   return true;
 }
 static void random_run(const pl_call *call, pl_slot **out) {
   const int64_t *key = call->attrs[1].list;
-  random_args a = {out[0]->data, (uint64_t)key[0], (uint64_t)key[1], (uint64_t)key[2], call->attrs[2].r, call->attrs[3].r};
+  random_args a = {out[0]->data,     (uint64_t)key[0], (uint64_t)key[1],
+                   (uint64_t)key[2], call->attrs[2].r, call->attrs[3].r};
   pl_for(call->c, pl_kernel_find(call->op->name, (pl_dtype)out[0]->dtype), &a, out[0]->count, 1, 40);
 }
 static bool random_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s) {
@@ -42,14 +44,19 @@ static bool random_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample 
   return k < 1;
 }
 
-#define RANDOM(op, text)                                                                                              \
-  {.name = op, .formula = text, .kind = PL_OPAQUE, .inputs = 0, .outputs = 1, .internal = true, .dtypes = PL_ANY,     \
-   .attrs = {{"shape", PL_AS_SHAPE, true, 0}, {"key", PL_AS_INTS, true, 0}, {"lo", PL_AS_REAL, false, 0}, {"hi", PL_AS_REAL, false, 1}}, \
-   .shape = random_shape, .run = random_run, .sample = random_sample}
+#define RANDOM(op, text)                                                                                           \
+  {                                                                                                                \
+    .name = op, .formula = text, .kind = PL_OPAQUE, .inputs = 0, .outputs = 1, .internal = true, .dtypes = PL_ANY, \
+    .attrs = {{"shape", PL_AS_SHAPE, true, 0},                                                                     \
+              {"key", PL_AS_INTS, true, 0},                                                                        \
+              {"lo", PL_AS_REAL, false, 0},                                                                        \
+              {"hi", PL_AS_REAL, false, 1}},                                                                       \
+    .shape = random_shape, .run = random_run, .sample = random_sample                                              \
+  }
 
 pl_op pl_ops_random[] = {
-  RANDOM("random_uniform", "uniform in (lo, hi)"),
-  RANDOM("random_normal", "standard normal"),
-  RANDOM("random_integers", "uniform integers lo to hi, both included"),
-  {0},
+    RANDOM("random_uniform", "uniform in (lo, hi)"),
+    RANDOM("random_normal", "standard normal"),
+    RANDOM("random_integers", "uniform integers lo to hi, both included"),
+    {0},
 };

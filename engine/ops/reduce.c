@@ -13,10 +13,8 @@ static bool reduce_shape(const pl_call *call, pl_spec *out) {
   uint32_t set;
   if (!pl_axes(call, &call->attrs[0], x->rank, &set)) return false;
   for (int a = 0; a < x->rank; a++) {
-    if (!(set >> a & 1))
-      out->shape[out->rank++] = x->shape[a];
-    else if (call->attrs[1].i)
-      out->shape[out->rank++] = 1;
+    if (!(set >> a & 1)) out->shape[out->rank++] = x->shape[a];
+    else if (call->attrs[1].i) out->shape[out->rank++] = 1;
   }
   return true;
 }
@@ -124,7 +122,8 @@ static pl_value spread(pl_context *c, pl_value g, pl_value x, const pl_attr *axe
 
 static void sum_vjp(pl_vjp *v) { pl_vjp_give(v, 0, spread(v->c, v->g[0], v->in[0], v->attrs)); }
 
-static bool mean_expand(pl_context *c, const pl_op *op, int n, const pl_value *in, const pl_attr *attrs, pl_value *out) {
+static bool mean_expand(pl_context *c, const pl_op *op, int n, const pl_value *in, const pl_attr *attrs,
+                        pl_value *out) {
   (void)n;
   int64_t shape[PL_MAX_RANK], count;
   pl_slot *s = pl_slot_get(c, in[0]);
@@ -158,7 +157,8 @@ static void extreme_jvp(pl_jvp *j) {
 /* ---- prod: a balanced tree of products, so that zeros need no division and every order of derivative is right ---- */
 
 /* {m, n} from x: reduced axes last. */
-static pl_value to_rows(pl_context *c, pl_value x, const pl_attr *axes, int64_t *order, int64_t *moved, int *rank, int64_t *n) {
+static pl_value to_rows(pl_context *c, pl_value x, const pl_attr *axes, int64_t *order, int64_t *moved, int *rank,
+                        int64_t *n) {
   pl_slot *s = pl_slot_get(c, x);
   if (!s) return PL_NONE;
   pl_call call = {c, PL_OP(prod), 1, &s, &x, axes};
@@ -189,7 +189,8 @@ static pl_value columns(pl_context *c, pl_value x, int64_t start, int64_t step, 
 
 enum { LEVELS = 40 };
 
-/* level[0] = x {m, n}; level[l+1] = even*odd columns, an odd one carried over. Returns the number of products' levels. */
+/* level[0] = x {m, n}; level[l+1] = even*odd columns, an odd one carried over. Returns the number of products' levels.
+ */
 static int product_tree(pl_context *c, pl_value x, int64_t n, pl_value *level, int64_t *width) {
   int l = 0;
   level[0] = x;
@@ -216,7 +217,8 @@ static pl_value others(pl_context *c, pl_value x, int64_t m, int64_t n) {
   while (l-- > 0 && c->status == PL_OK) {
     int64_t half = width[l] / 2;
     pl_value h = columns(c, g, 0, 1, half);
-    pl_value pair[] = {PL_BINARY(mul, c, h, columns(c, level[l], 1, 2, half)), PL_BINARY(mul, c, h, columns(c, level[l], 0, 2, half))};
+    pl_value pair[] = {PL_BINARY(mul, c, h, columns(c, level[l], 1, 2, half)),
+                       PL_BINARY(mul, c, h, columns(c, level[l], 0, 2, half))};
     pl_value both = pl_apply1(c, PL_OP(stack), 2, pair, &PL_INT(2)); /* {m, half, 2}: interleaved */
     both = pl_reshape_to(c, both, 2, (int64_t[]){m, 2 * half});
     if (width[l] % 2) {
@@ -250,22 +252,18 @@ static void prod_jvp(pl_jvp *j) {
 
 /* ---- norm ---- */
 
-
-static bool norm_expand(pl_context *c, const pl_op *op, int n, const pl_value *in, const pl_attr *attrs, pl_value *out) {
+static bool norm_expand(pl_context *c, const pl_op *op, int n, const pl_value *in, const pl_attr *attrs,
+                        pl_value *out) {
   (void)op, (void)n;
   pl_slot *s = pl_slot_get(c, in[0]);
   if (!s) return false;
   pl_value x = s->dtype > PL_F32 ? pl_cast(c, in[0], PL_F64) : in[0];
   double order = attrs[1].r;
   pl_attr over[] = {attrs[0], PL_INT(0)};
-  if (order == 1)
-    out[0] = pl_call1(c, PL_OP(sum), PL_UNARY(abs, c, x), over);
-  else if (isinf(order) && order > 0)
-    out[0] = pl_call1(c, PL_OP(max), PL_UNARY(abs, c, x), over);
-  else if (order == 2)
-    out[0] = pl_call1(c, PL_OP(norm2), x, over);
-  else
-    pl_error(c, PL_ERROR_ARGUMENT, "norm: the order is 1, 2 or infinity, not %g", order);
+  if (order == 1) out[0] = pl_call1(c, PL_OP(sum), PL_UNARY(abs, c, x), over);
+  else if (isinf(order) && order > 0) out[0] = pl_call1(c, PL_OP(max), PL_UNARY(abs, c, x), over);
+  else if (order == 2) out[0] = pl_call1(c, PL_OP(norm2), x, over);
+  else pl_error(c, PL_ERROR_ARGUMENT, "norm: the order is 1, 2 or infinity, not %g", order);
   return c->status == PL_OK;
 }
 static void norm2_run(const pl_call *call, pl_slot **out) {
@@ -377,20 +375,59 @@ static bool cumsum_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample 
   return k < 5;
 }
 
-#define AXES {"axis", PL_AS_AXES, false, 0}, {"keep", PL_AS_FLAG, false, 0}
-#define REDUCE(op, text, set, shp, smp) \
-  {.name = #op, .formula = text, .kind = PL_REDUCE, .inputs = 1, .outputs = 1, .dtypes = set, .attrs = {AXES}, .shape = shp, .run = op##_run, .sample = smp
+#define AXES \
+  {"axis", PL_AS_AXES, false, 0}, { "keep", PL_AS_FLAG, false, 0 }
+#define REDUCE(op, text, set, shp, smp)                                                                         \
+  {                                                                                                             \
+    .name = #op, .formula = text, .kind = PL_REDUCE, .inputs = 1, .outputs = 1, .dtypes = set, .attrs = {AXES}, \
+    .shape = shp, .run = op##_run, .sample = smp
 
-pl_op pl_ops_reduce[] = {
-  REDUCE(sum, "sum over axes (all by default)", PL_NUMBERS, reduce_shape, sum_sample), .vjp = sum_vjp, .linear = true},
-  {.name = "mean", .formula = "mean over axes (all by default)", .kind = PL_COMPOSITE, .inputs = 1, .outputs = 1, .attrs = {AXES}, .expand = mean_expand, .sample = sample},
-  REDUCE(prod, "product over axes (all by default)", PL_NUMBERS, reduce_shape, sum_sample), .vjp = prod_vjp, .jvp = prod_jvp},
-  REDUCE(max, "largest over axes (all by default); ties share the derivative", PL_NUMBERS, extreme_shape, apart_sample), .vjp = extreme_vjp, .jvp = extreme_jvp},
-  REDUCE(min, "smallest over axes (all by default); ties share the derivative", PL_NUMBERS, extreme_shape, apart_sample), .vjp = extreme_vjp, .jvp = extreme_jvp},
-  {.name = "norm", .formula = "norm over axes (all by default): order 1, 2 (default) or infinity; the 2-norm's derivative is 0 at 0", .kind = PL_COMPOSITE,
-   .inputs = 1, .outputs = 1, .attrs = {{"axis", PL_AS_AXES, false, 0}, {"order", PL_AS_REAL, false, 2}}, .expand = norm_expand, .sample = norm_sample},
-  REDUCE(norm2, "Euclidean norm over axes", PL_FLOATS, reduce_shape, sample), .internal = true, .vjp = norm2_vjp, .jvp = norm2_jvp},
-  {.name = "cumsum", .formula = "running sum along an axis (the first by default)", .kind = PL_LINEAR, .inputs = 1, .outputs = 1, .dtypes = PL_NUMBERS,
-   .attrs = {{"axis", PL_AS_AXIS, false, 0}, {"reverse", PL_AS_FLAG, false, 0}}, .shape = same_shape, .run = cumsum_run, .vjp = cumsum_vjp, .linear = true, .sample = cumsum_sample},
-  {0},
-};
+pl_op pl_ops_reduce[] = {REDUCE(sum, "sum over axes (all by default)", PL_NUMBERS, reduce_shape, sum_sample),
+                         .vjp = sum_vjp, .linear = true},
+      {.name = "mean",
+       .formula = "mean over axes (all by default)",
+       .kind = PL_COMPOSITE,
+       .inputs = 1,
+       .outputs = 1,
+       .attrs = {AXES},
+       .expand = mean_expand,
+       .sample = sample},
+      REDUCE(prod, "product over axes (all by default)", PL_NUMBERS, reduce_shape, sum_sample), .vjp = prod_vjp,
+      .jvp = prod_jvp
+}
+, REDUCE(max, "largest over axes (all by default); ties share the derivative", PL_NUMBERS, extreme_shape, apart_sample),
+    .vjp = extreme_vjp, .jvp = extreme_jvp
+}
+,
+    REDUCE(min, "smallest over axes (all by default); ties share the derivative", PL_NUMBERS, extreme_shape,
+           apart_sample),
+    .vjp = extreme_vjp, .jvp = extreme_jvp
+}
+,
+    {.name = "norm",
+     .formula = "norm over axes (all by default): order 1, 2 (default) or infinity; the 2-norm's derivative is 0 at 0",
+     .kind = PL_COMPOSITE,
+     .inputs = 1,
+     .outputs = 1,
+     .attrs = {{"axis", PL_AS_AXES, false, 0}, {"order", PL_AS_REAL, false, 2}},
+     .expand = norm_expand,
+     .sample = norm_sample},
+    REDUCE(norm2, "Euclidean norm over axes", PL_FLOATS, reduce_shape, sample), .internal = true, .vjp = norm2_vjp,
+                                                                                .jvp = norm2_jvp
+}
+,
+    {.name = "cumsum",
+     .formula = "running sum along an axis (the first by default)",
+     .kind = PL_LINEAR,
+     .inputs = 1,
+     .outputs = 1,
+     .dtypes = PL_NUMBERS,
+     .attrs = {{"axis", PL_AS_AXIS, false, 0}, {"reverse", PL_AS_FLAG, false, 0}},
+     .shape = same_shape,
+     .run = cumsum_run,
+     .vjp = cumsum_vjp,
+     .linear = true,
+     .sample = cumsum_sample},
+    {0},
+}
+;

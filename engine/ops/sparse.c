@@ -1,4 +1,5 @@
-/* sparse.c: the op rows of sparse algebra. All are linear in each of their float inputs, and closed under derivatives. */
+/* sparse.c: the op rows of sparse algebra. All are linear in each of their float inputs, and closed under derivatives.
+ */
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,7 +14,8 @@ static bool is_vector(const pl_call *call, int k, int64_t n, const char *what) {
   const pl_slot *s = call->in[k];
   if (s->rank == 1 && s->shape[0] == n) return true;
   char text[PL_TEXT];
-  pl_error(call->c, PL_ERROR_SHAPE, "%s: %s has shape %s, {%lld} is needed", call->op->name, what, pl_shape_text(text, s->rank, s->shape), (long long)n);
+  pl_error(call->c, PL_ERROR_SHAPE, "%s: %s has shape %s, {%lld} is needed", call->op->name, what,
+           pl_shape_text(text, s->rank, s->shape), (long long)n);
   return false;
 }
 /* {n} or {n, k} */
@@ -21,8 +23,9 @@ static bool is_block(const pl_call *call, int k, int64_t n, const char *what) {
   const pl_slot *s = call->in[k];
   if ((s->rank == 1 || s->rank == 2) && s->shape[0] == n) return true;
   char text[PL_TEXT];
-  pl_error(call->c, PL_ERROR_SHAPE, "%s: %s has shape %s; the matrix is {%d, %d}, so {%lld} or {%lld, k} is needed", call->op->name, what,
-           pl_shape_text(text, s->rank, s->shape), PATTERN(call->attrs)->rows, PATTERN(call->attrs)->cols, (long long)n, (long long)n);
+  pl_error(call->c, PL_ERROR_SHAPE, "%s: %s has shape %s; the matrix is {%d, %d}, so {%lld} or {%lld, k} is needed",
+           call->op->name, what, pl_shape_text(text, s->rank, s->shape), PATTERN(call->attrs)->rows,
+           PATTERN(call->attrs)->cols, (long long)n, (long long)n);
   return false;
 }
 
@@ -31,7 +34,8 @@ static bool is_block(const pl_call *call, int k, int64_t n, const char *what) {
 static bool spmv_shape(const pl_call *call, pl_spec *out) {
   pl_pattern *p = PATTERN(call->attrs);
   bool t = call->attrs[1].i;
-  if (!is_vector(call, 0, p->nnz, "the matrix's values") || !is_block(call, 1, t ? p->rows : p->cols, "the vector")) return false;
+  if (!is_vector(call, 0, p->nnz, "the matrix's values") || !is_block(call, 1, t ? p->rows : p->cols, "the vector"))
+    return false;
   out->rank = call->in[1]->rank;
   out->shape[0] = t ? p->cols : p->rows;
   out->shape[1] = call->in[1]->shape[1];
@@ -42,18 +46,27 @@ static void spmv_run(const pl_call *call, pl_slot **out) {
   bool t = call->attrs[1].i;
   if (t && !pl_pattern_columns(call->c, p)) return;
   int64_t k = call->in[1]->rank == 2 ? call->in[1]->shape[1] : 1, n = out[0]->shape[0];
-  csr_args a = {call->in[0]->data, call->in[1]->data, out[0]->data, t ? p->col_ptr : p->row_ptr, t ? p->row : p->col, t ? p->ours : NULL, k};
-  pl_for(call->c, PL_KERNEL_OF(spmv, out[0]->dtype), &a, n, 1, n ? 2.0 * (double)p->nnz * (double)k / (double)n + 1 : 1);
+  csr_args a = {call->in[0]->data,
+                call->in[1]->data,
+                out[0]->data,
+                t ? p->col_ptr : p->row_ptr,
+                t ? p->row : p->col,
+                t ? p->ours : NULL,
+                k};
+  pl_for(call->c, PL_KERNEL_OF(spmv, out[0]->dtype), &a, n, 1,
+         n ? 2.0 * (double)p->nnz * (double)k / (double)n + 1 : 1);
 }
 static pl_value spmv(pl_context *c, pl_value v, pl_value x, const pl_attr *attrs, bool transpose) {
-  return v == PL_ZERO || x == PL_ZERO ? PL_ZERO : pl_call2(c, PL_OP(spmv), v, x, (pl_attr[]){attrs[0], PL_INT(transpose)});
+  return v == PL_ZERO || x == PL_ZERO ? PL_ZERO
+                                      : pl_call2(c, PL_OP(spmv), v, x, (pl_attr[]){attrs[0], PL_INT(transpose)});
 }
 static pl_value sddmm(pl_context *c, pl_value g, pl_value x, const pl_attr *attrs) {
   return g == PL_ZERO || x == PL_ZERO ? PL_ZERO : pl_call2(c, PL_OP(sddmm), g, x, attrs);
 }
 static void spmv_vjp(pl_vjp *v) {
   bool t = v->attrs[1].i;
-  if (v->need[0]) pl_vjp_give(v, 0, t ? sddmm(v->c, v->in[1], v->g[0], v->attrs) : sddmm(v->c, v->g[0], v->in[1], v->attrs));
+  if (v->need[0])
+    pl_vjp_give(v, 0, t ? sddmm(v->c, v->in[1], v->g[0], v->attrs) : sddmm(v->c, v->g[0], v->in[1], v->attrs));
   if (v->need[1]) pl_vjp_give(v, 1, spmv(v->c, v->in[0], v->g[0], v->attrs, !t));
 }
 static void spmv_jvp(pl_jvp *j) {
@@ -66,7 +79,8 @@ static void spmv_jvp(pl_jvp *j) {
 static bool sddmm_shape(const pl_call *call, pl_spec *out) {
   pl_pattern *p = PATTERN(call->attrs);
   if (!is_block(call, 0, p->rows, "the left factor") || !is_block(call, 1, p->cols, "the right factor")) return false;
-  if (call->in[0]->rank != call->in[1]->rank || (call->in[0]->rank == 2 && call->in[0]->shape[1] != call->in[1]->shape[1])) {
+  if (call->in[0]->rank != call->in[1]->rank ||
+      (call->in[0]->rank == 2 && call->in[0]->shape[1] != call->in[1]->shape[1])) {
     pl_shape_error(call, "both need the same number of columns");
     return false;
   }
@@ -78,7 +92,8 @@ static void sddmm_run(const pl_call *call, pl_slot **out) {
   pl_pattern *p = PATTERN(call->attrs);
   int64_t k = call->in[0]->rank == 2 ? call->in[0]->shape[1] : 1;
   csr_args a = {call->in[0]->data, call->in[1]->data, out[0]->data, p->row_ptr, p->col, NULL, k};
-  pl_for(call->c, PL_KERNEL_OF(sddmm, out[0]->dtype), &a, p->rows, 1, p->rows ? 2.0 * (double)p->nnz * (double)k / (double)p->rows + 1 : 1);
+  pl_for(call->c, PL_KERNEL_OF(sddmm, out[0]->dtype), &a, p->rows, 1,
+         p->rows ? 2.0 * (double)p->nnz * (double)k / (double)p->rows + 1 : 1);
 }
 static void sddmm_vjp(pl_vjp *v) {
   if (v->need[0]) pl_vjp_give(v, 0, spmv(v->c, v->g[0], v->in[1], v->attrs, false));
@@ -93,7 +108,8 @@ static void sddmm_jvp(pl_jvp *j) {
 static bool product_shape(const pl_call *call, pl_spec *out) {
   pl_plan *p = (pl_plan *)call->attrs[0].object;
   int r = (int)call->attrs[1].i, s1 = r == 0 ? 1 : 0, s2 = r == 2 ? 1 : 2;
-  if (!is_vector(call, 0, p->sizes[s1], "the first values") || !is_vector(call, 1, p->sizes[s2], "the second values")) return false;
+  if (!is_vector(call, 0, p->sizes[s1], "the first values") || !is_vector(call, 1, p->sizes[s2], "the second values"))
+    return false;
   out->rank = 1;
   out->shape[0] = p->sizes[r];
   return true;
@@ -102,11 +118,14 @@ static void product_run(const pl_call *call, pl_slot **out) {
   pl_plan *p = (pl_plan *)call->attrs[0].object;
   int r = (int)call->attrs[1].i;
   if (!pl_plan_role(call->c, p, r)) return;
-  triple_args a = {call->in[0]->data, call->in[1]->data, out[0]->data, p->role[r].ptr, p->role[r].first, p->role[r].second};
-  pl_for(call->c, PL_KERNEL_OF(sparse_product, out[0]->dtype), &a, p->sizes[r], 1, p->sizes[r] ? 2.0 * (double)p->n / p->sizes[r] + 1 : 1);
+  triple_args a = {call->in[0]->data, call->in[1]->data, out[0]->data,
+                   p->role[r].ptr,    p->role[r].first,  p->role[r].second};
+  pl_for(call->c, PL_KERNEL_OF(sparse_product, out[0]->dtype), &a, p->sizes[r], 1,
+         p->sizes[r] ? 2.0 * (double)p->n / p->sizes[r] + 1 : 1);
 }
 static pl_value product(pl_context *c, pl_value x, pl_value y, const pl_attr *attrs, int role) {
-  return x == PL_ZERO || y == PL_ZERO ? PL_ZERO : pl_call2(c, PL_OP(sparse_product), x, y, (pl_attr[]){attrs[0], PL_INT(role)});
+  return x == PL_ZERO || y == PL_ZERO ? PL_ZERO
+                                      : pl_call2(c, PL_OP(sparse_product), x, y, (pl_attr[]){attrs[0], PL_INT(role)});
 }
 static void product_vjp(pl_vjp *v) {
   int r = (int)v->attrs[1].i, slot[2] = {r == 0 ? 1 : 0, r == 2 ? 1 : 2};
@@ -119,7 +138,8 @@ static void product_vjp(pl_vjp *v) {
 }
 static void product_jvp(pl_jvp *j) {
   int r = (int)j->attrs[1].i;
-  j->dt[0] = pl_plus(j->c, product(j->c, j->t[0], j->in[1], j->attrs, r), product(j->c, j->in[0], j->t[1], j->attrs, r));
+  j->dt[0] =
+      pl_plus(j->c, product(j->c, j->t[0], j->in[1], j->attrs, r), product(j->c, j->in[0], j->t[1], j->attrs, r));
 }
 
 /* ---- factor and solve ---- */
@@ -133,7 +153,8 @@ static pl_resource *factor_make(const pl_call *call) {
 static bool solve_shape(const pl_call *call, pl_spec *out) {
   pl_pattern *p = PATTERN(call->attrs);
   pl_resource *f = pl_resource_get(call->c, call->handles[0], "matrix factor");
-  if (!f || !is_vector(call, 1, p->nnz, "the matrix's values") || !is_block(call, 2, p->rows, "the right-hand side")) return false;
+  if (!f || !is_vector(call, 1, p->nnz, "the matrix's values") || !is_block(call, 2, p->rows, "the right-hand side"))
+    return false;
   if (pl_direct_pattern(f) != p) {
     pl_error(call->c, PL_ERROR_ARGUMENT, "solve: the factor belongs to another matrix");
     return false;
@@ -144,7 +165,8 @@ static bool solve_shape(const pl_call *call, pl_spec *out) {
 }
 static void solve_run(const pl_call *call, pl_slot **out) {
   const pl_slot *b = call->in[2];
-  pl_direct_solve(call->c, call->in[0]->data, call->in[1]->data, call->attrs[1].i, b->rank == 2 ? b->shape[1] : 1, b->data, out[0]->data);
+  pl_direct_solve(call->c, call->in[0]->data, call->in[1]->data, call->attrs[1].i, b->rank == 2 ? b->shape[1] : 1,
+                  b->data, out[0]->data);
 }
 static pl_value solve(pl_context *c, const pl_value *in, pl_value b, const pl_attr *attrs, bool transpose) {
   return b == PL_ZERO ? b : pl_call3(c, PL_OP(solve), in[0], in[1], b, (pl_attr[]){attrs[0], PL_INT(transpose)});
@@ -154,7 +176,9 @@ static void solve_vjp(pl_vjp *v) {
   pl_context *c = v->c;
   bool t = v->attrs[1].i;
   pl_value lambda = solve(c, v->in, v->g[0], v->attrs, !t);
-  if (v->need[1]) pl_vjp_give(v, 1, pl_negative(c, t ? sddmm(c, v->out[0], lambda, v->attrs) : sddmm(c, lambda, v->out[0], v->attrs)));
+  if (v->need[1])
+    pl_vjp_give(v, 1,
+                pl_negative(c, t ? sddmm(c, v->out[0], lambda, v->attrs) : sddmm(c, lambda, v->out[0], v->attrs)));
   if (v->need[2]) pl_vjp_give(v, 2, lambda);
 }
 static void solve_jvp(pl_jvp *j) {
@@ -197,7 +221,12 @@ static bool sddmm_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *
 static bool product_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s) {
   if (k > 4) return false;
   pl_pattern *a = sample_pattern(c, 5, 4), *b = sample_pattern(c, 4, 6);
-  pl_plan *p = a && b ? pl_plan_get(c, k == 3 ? PL_PLAN_KRON : k == 4 ? PL_PLAN_GRAM : PL_PLAN_PRODUCT, a, k == 4 ? NULL : b) : NULL;
+  pl_plan *p = a && b ? pl_plan_get(c,
+                                    k == 3   ? PL_PLAN_KRON
+                                    : k == 4 ? PL_PLAN_GRAM
+                                             : PL_PLAN_PRODUCT,
+                                    a, k == 4 ? NULL : b)
+                      : NULL;
   pl_object_release((pl_object *)a);
   pl_object_release((pl_object *)b);
   if (!p) return false;
@@ -230,7 +259,8 @@ static bool factor_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample 
   return true;
 }
 /* The conformance test moves the values: its solve must factor them anew, so it goes through a composite. */
-static bool solve_expand(pl_context *c, const pl_op *op, int n, const pl_value *in, const pl_attr *attrs, pl_value *out) {
+static bool solve_expand(pl_context *c, const pl_op *op, int n, const pl_value *in, const pl_attr *attrs,
+                         pl_value *out) {
   (void)op, (void)n;
   pl_value f = pl_call1(c, PL_OP(factor), in[0], (pl_attr[]){attrs[0], PL_INT(attrs[2].i)});
   out[0] = pl_call3(c, PL_OP(solve), f, in[0], in[1], attrs);
@@ -264,21 +294,30 @@ static bool bare_solve_sample(pl_context *c, pl_sampler_random *r, int k, pl_sam
   return true;
 }
 
-#define OBJECT(name) {name, PL_AS_OBJECT, true, 0}
-#define FLAG(name) {name, PL_AS_FLAG, false, 0}
-#define INT(name) {name, PL_AS_INT, false, 0}
+#define OBJECT(name) \
+  { name, PL_AS_OBJECT, true, 0 }
+#define FLAG(name) \
+  { name, PL_AS_FLAG, false, 0 }
+#define INT(name) \
+  { name, PL_AS_INT, false, 0 }
 #define ROW(op, text, ins) .name = op, .formula = text, .inputs = ins, .outputs = 1, .internal = true
 
 pl_op pl_ops_sparse[] = {
-  {ROW("spmv", "A x, or A' x, for a sparse A of the given values", 2), .kind = PL_LINEAR, .dtypes = PL_FLOATS, .attrs = {OBJECT("pattern"), FLAG("transpose")},
-   .shape = spmv_shape, .run = spmv_run, .vjp = spmv_vjp, .jvp = spmv_jvp, .sample = spmv_sample},
-  {ROW("sddmm", "sum over c of g[row k, c] x[col k, c] at each entry k of a pattern", 2), .kind = PL_LINEAR, .dtypes = PL_FLOATS, .attrs = {OBJECT("pattern"), FLAG("transpose")},
-   .shape = sddmm_shape, .run = sddmm_run, .vjp = sddmm_vjp, .jvp = sddmm_jvp, .sample = sddmm_sample},
-  {ROW("sparse_product", "values of a sparse product: sums of products of values", 2), .kind = PL_LINEAR, .dtypes = PL_FLOATS, .attrs = {OBJECT("plan"), INT("role")},
-   .shape = product_shape, .run = product_run, .vjp = product_vjp, .jvp = product_jvp, .sample = product_sample},
-  {ROW("factor", "the factor of a sparse matrix", 1), .kind = PL_OPAQUE, .dtypes = PL_IN_F64, .attrs = {OBJECT("pattern"), INT("method")}, .make = factor_make, .sample = factor_sample},
-  {ROW("solve", "A^-1 b, or A'^-1 b, by the factor of A", 3), .kind = PL_OPAQUE, .keeps = 1, .dtypes = PL_IN_F64, .attrs = {OBJECT("pattern"), FLAG("transpose")},
-   .shape = solve_shape, .run = solve_run, .vjp = solve_vjp, .jvp = solve_jvp, .sample = bare_solve_sample},
-  {ROW("factor_solve", "factor and solve", 2), .kind = PL_COMPOSITE, .attrs = {OBJECT("pattern"), FLAG("transpose"), INT("method")}, .expand = solve_expand, .sample = solve_sample},
-  {0},
+    {ROW("spmv", "A x, or A' x, for a sparse A of the given values", 2), .kind = PL_LINEAR, .dtypes = PL_FLOATS,
+     .attrs = {OBJECT("pattern"), FLAG("transpose")}, .shape = spmv_shape, .run = spmv_run, .vjp = spmv_vjp,
+     .jvp = spmv_jvp, .sample = spmv_sample},
+    {ROW("sddmm", "sum over c of g[row k, c] x[col k, c] at each entry k of a pattern", 2), .kind = PL_LINEAR,
+     .dtypes = PL_FLOATS, .attrs = {OBJECT("pattern"), FLAG("transpose")}, .shape = sddmm_shape, .run = sddmm_run,
+     .vjp = sddmm_vjp, .jvp = sddmm_jvp, .sample = sddmm_sample},
+    {ROW("sparse_product", "values of a sparse product: sums of products of values", 2), .kind = PL_LINEAR,
+     .dtypes = PL_FLOATS, .attrs = {OBJECT("plan"), INT("role")}, .shape = product_shape, .run = product_run,
+     .vjp = product_vjp, .jvp = product_jvp, .sample = product_sample},
+    {ROW("factor", "the factor of a sparse matrix", 1), .kind = PL_OPAQUE, .dtypes = PL_IN_F64,
+     .attrs = {OBJECT("pattern"), INT("method")}, .make = factor_make, .sample = factor_sample},
+    {ROW("solve", "A^-1 b, or A'^-1 b, by the factor of A", 3), .kind = PL_OPAQUE, .keeps = 1, .dtypes = PL_IN_F64,
+     .attrs = {OBJECT("pattern"), FLAG("transpose")}, .shape = solve_shape, .run = solve_run, .vjp = solve_vjp,
+     .jvp = solve_jvp, .sample = bare_solve_sample},
+    {ROW("factor_solve", "factor and solve", 2), .kind = PL_COMPOSITE,
+     .attrs = {OBJECT("pattern"), FLAG("transpose"), INT("method")}, .expand = solve_expand, .sample = solve_sample},
+    {0},
 };

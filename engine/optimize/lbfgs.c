@@ -17,8 +17,8 @@ struct pl_lbfgs {
   double *memory; /* holds all vectors */
   double *x, *g, *lower, *upper, *trial, *trial_g, *d, *cauchy, *r, *breaks, *best_x, *best_g;
   int64_t *order;
-  double *s, *y; /* the pairs, n each, oldest first */
-  int k;         /* how many */
+  double *s, *y;                                                     /* the pairs, n each, oldest first */
+  int k;                                                             /* how many */
   double sy[MOST_MEMORY][MOST_MEMORY], ss[MOST_MEMORY][MOST_MEMORY]; /* s_i'y_j, s_i's_j */
   double middle[4 * MOST_MEMORY * MOST_MEMORY];                      /* LU of the inverse of M, 2k x 2k */
   int pivot[2 * MOST_MEMORY];
@@ -45,7 +45,8 @@ static double dot(int64_t n, const double *a, const double *b) {
   return total;
 }
 
-pl_lbfgs *pl_lbfgs_new(pl_context *c, const pl_lbfgs_options *options, int64_t n, const double *x0, const double *lower, const double *upper) {
+pl_lbfgs *pl_lbfgs_new(pl_context *c, const pl_lbfgs_options *options, int64_t n, const double *x0, const double *lower,
+                       const double *upper) {
   if (pl_error_status(c)) return NULL;
   pl_lbfgs_options p = options ? *options : pl_lbfgs_defaults();
   if (p.memory < 1 || p.memory > MOST_MEMORY) {
@@ -75,7 +76,8 @@ pl_lbfgs *pl_lbfgs_new(pl_context *c, const pl_lbfgs_options *options, int64_t n
   }
   memset(o->memory, 0, vectors * bytes);
   double *at = o->memory;
-  double **all[] = {&o->x, &o->g, &o->lower, &o->upper, &o->trial, &o->trial_g, &o->d, &o->cauchy, &o->r, &o->breaks, &o->best_x, &o->best_g};
+  double **all[] = {&o->x, &o->g,      &o->lower, &o->upper,  &o->trial,  &o->trial_g,
+                    &o->d, &o->cauchy, &o->r,     &o->breaks, &o->best_x, &o->best_g};
   for (size_t i = 0; i < sizeof all / sizeof *all; i++, at += n) *all[i] = at;
   o->s = at;
   o->y = at + (int64_t)p.memory * n;
@@ -142,7 +144,9 @@ static void back_solve(const double *a, int n, const int *pivot, double *x) {
   }
 }
 
-static double w(const pl_lbfgs *o, int64_t i, int j) { return j < o->k ? o->y[j * o->n + i] : o->theta * o->s[(j - o->k) * o->n + i]; }
+static double w(const pl_lbfgs *o, int64_t i, int j) {
+  return j < o->k ? o->y[j * o->n + i] : o->theta * o->s[(j - o->k) * o->n + i];
+}
 
 static void w_transpose(const pl_lbfgs *o, const double *v, double *p) {
   for (int j = 0; j < o->k; j++) {
@@ -295,7 +299,8 @@ static void cauchy_point(pl_lbfgs *o, double *c) {
 static void subspace(pl_lbfgs *o, const double *c) {
   int64_t n = o->n;
   int k2 = 2 * o->k;
-  double mc[2 * MOST_MEMORY] = {0}, v[2 * MOST_MEMORY] = {0}, nm[4 * MOST_MEMORY * MOST_MEMORY], column[2 * MOST_MEMORY];
+  double mc[2 * MOST_MEMORY] = {0}, v[2 * MOST_MEMORY] = {0}, nm[4 * MOST_MEMORY * MOST_MEMORY],
+                column[2 * MOST_MEMORY];
   int pivot[2 * MOST_MEMORY];
   memcpy(mc, c, (size_t)k2 * sizeof *c);
   if (k2) back_solve(o->middle, k2, o->pivot, mc);
@@ -356,8 +361,10 @@ static void subspace(pl_lbfgs *o, const double *c) {
     double alpha = 1;
     for (int64_t q = 0; q < n_free; q++) {
       int64_t i = o->order[q];
-      if (step[i] > 0 && o->cauchy[i] + step[i] > o->upper[i]) alpha = fmin(alpha, (o->upper[i] - o->cauchy[i]) / step[i]);
-      if (step[i] < 0 && o->cauchy[i] + step[i] < o->lower[i]) alpha = fmin(alpha, (o->lower[i] - o->cauchy[i]) / step[i]);
+      if (step[i] > 0 && o->cauchy[i] + step[i] > o->upper[i])
+        alpha = fmin(alpha, (o->upper[i] - o->cauchy[i]) / step[i]);
+      if (step[i] < 0 && o->cauchy[i] + step[i] < o->lower[i])
+        alpha = fmin(alpha, (o->lower[i] - o->cauchy[i]) / step[i]);
     }
     for (int64_t q = 0; q < n_free; q++) {
       int64_t i = o->order[q];
@@ -410,7 +417,8 @@ static void start_search(pl_lbfgs *o) {
 }
 
 /* Nothing lower was found. Is that floating point's end, or a wrong gradient? At the end the decrease that the slope
- * promises drowns in the rounding of f, or f and its gradient have fallen by so much that they are rounding themselves. */
+ * promises drowns in the rounding of f, or f and its gradient have fallen by so much that they are rounding themselves.
+ */
 static void search_failed(pl_lbfgs *o) {
   if (o->k > 0) {
     forget(o);
@@ -431,16 +439,11 @@ static void accept(pl_lbfgs *o, double f) {
   o->step = o->search.step;
   o->iterations++;
   o->norm = projected_norm(o);
-  if (o->norm <= o->options.atol)
-    o->status = PL_MIN_GRADIENT;
-  else if (old - f <= o->options.rtol * fmax(fabs(old), fabs(f)))
-    o->status = PL_MIN_VALUE;
-  else if (o->iterations >= o->options.iterations)
-    o->status = PL_MIN_ITERATIONS;
-  else if (o->evaluations >= o->options.evaluations)
-    o->status = PL_MIN_EVALUATIONS;
-  else
-    start_search(o);
+  if (o->norm <= o->options.atol) o->status = PL_MIN_GRADIENT;
+  else if (old - f <= o->options.rtol * fmax(fabs(old), fabs(f))) o->status = PL_MIN_VALUE;
+  else if (o->iterations >= o->options.iterations) o->status = PL_MIN_ITERATIONS;
+  else if (o->evaluations >= o->options.evaluations) o->status = PL_MIN_EVALUATIONS;
+  else start_search(o);
 }
 
 bool pl_lbfgs_tell(pl_lbfgs *o, double f, const double *gradient) {
@@ -459,16 +462,11 @@ bool pl_lbfgs_tell(pl_lbfgs *o, double f, const double *gradient) {
     o->f = o->f_start = f;
     memcpy(o->g, gradient, (size_t)o->n * sizeof *gradient);
     o->norm = o->norm_start = projected_norm(o);
-    if (!finite)
-      o->status = PL_MIN_BAD_START;
-    else if (o->norm <= o->options.atol)
-      o->status = PL_MIN_GRADIENT;
-    else if (o->options.iterations < 1)
-      o->status = PL_MIN_ITERATIONS;
-    else if (o->options.evaluations < 2)
-      o->status = PL_MIN_EVALUATIONS;
-    else
-      start_search(o);
+    if (!finite) o->status = PL_MIN_BAD_START;
+    else if (o->norm <= o->options.atol) o->status = PL_MIN_GRADIENT;
+    else if (o->options.iterations < 1) o->status = PL_MIN_ITERATIONS;
+    else if (o->options.evaluations < 2) o->status = PL_MIN_EVALUATIONS;
+    else start_search(o);
     return false;
   }
   double slope = finite ? dot(o->n, gradient, o->d) : NAN;
@@ -505,10 +503,22 @@ pl_min_report pl_lbfgs_report(const pl_lbfgs *o) {
       [PL_MIN_PRECISION] = {"precision", "converged: no further decrease is possible in floating point", true},
       [PL_MIN_ITERATIONS] = {"iterations", "stopped: the limit of iterations is reached", false},
       [PL_MIN_EVALUATIONS] = {"evaluations", "stopped: the limit of evaluations is reached", false},
-      [PL_MIN_LINE_SEARCH] = {"line search", "failed: no lower value along a descent direction; the gradient may be wrong (check_grad tells) or the function not smooth", false},
+      [PL_MIN_LINE_SEARCH] = {"line search",
+                              "failed: no lower value along a descent direction; the gradient may be wrong (check_grad "
+                              "tells) or the function not smooth",
+                              false},
       [PL_MIN_STOPPED] = {"stopped", "stopped by the caller", false},
       [PL_MIN_BAD_START] = {"bad start", "failed: the value or the gradient is not finite at the start", false},
   };
-  return (pl_min_report){o->status, texts[o->status].converged, texts[o->status].name, texts[o->status].message, o->best_x, o->best_g,
-                         o->best_f, o->norm, o->step, o->iterations, o->evaluations};
+  return (pl_min_report){o->status,
+                         texts[o->status].converged,
+                         texts[o->status].name,
+                         texts[o->status].message,
+                         o->best_x,
+                         o->best_g,
+                         o->best_f,
+                         o->norm,
+                         o->step,
+                         o->iterations,
+                         o->evaluations};
 }

@@ -5,7 +5,18 @@
 enum { MOST_EVALUATIONS = 60 };
 
 void pl_line_search_start(pl_line_search *s, double f0, double g0, double step, double most) {
-  *s = (pl_line_search){.step = step < most ? step : most, .f_best = f0, .c1 = 1e-4, .c2 = 0.9, .most = most, .f0 = f0, .g0 = g0, .fx = f0, .gx = g0, .fy = f0, .gy = g0, .first_stage = true};
+  *s = (pl_line_search){.step = step < most ? step : most,
+                        .f_best = f0,
+                        .c1 = 1e-4,
+                        .c2 = 0.9,
+                        .most = most,
+                        .f0 = f0,
+                        .g0 = g0,
+                        .fx = f0,
+                        .gx = g0,
+                        .fy = f0,
+                        .gy = g0,
+                        .first_stage = true};
   s->width = most;
   s->width1 = 2 * most;
   s->high = s->step * 5;
@@ -107,7 +118,8 @@ pl_search_status pl_line_search_next(pl_line_search *s, double f, double g) {
   if (s->first_stage && f <= sufficient && g >= fmin(s->c1, s->c2) * s->g0) s->first_stage = false;
   double next;
   if (s->first_stage && f <= s->fx && f > sufficient) { /* on psi(a) = phi(a) - phi(0) - c1 a phi'(0) */
-    double tilt = s->c1 * s->g0, fx = s->fx - s->x * tilt, fy = s->fy - s->y * tilt, gx = s->gx - tilt, gy = s->gy - tilt;
+    double tilt = s->c1 * s->g0, fx = s->fx - s->x * tilt, fy = s->fy - s->y * tilt, gx = s->gx - tilt,
+           gy = s->gy - tilt;
     next = trial(s, &fx, &gx, &fy, &gy, t, f - t * tilt, g - tilt);
     s->fx = fx + s->x * tilt;
     s->fy = fy + s->y * tilt;

@@ -15,8 +15,8 @@ typedef enum {
 } pl_search_status;
 
 typedef struct {
-  double step;           /* the trial */
-  double best, f_best;   /* the lowest value seen, where it decreases */
+  double step;         /* the trial */
+  double best, f_best; /* the lowest value seen, where it decreases */
   double c1, c2, least, most;
   /* the interval of uncertainty: x its best end, y the other */
   double f0, g0, x, fx, gx, y, fy, gy, low, high, width, width1;

@@ -1,4 +1,5 @@
-/* direct.c: KLU, UMFPACK and CHOLMOD. Our rows are their columns: they are given A', and the question is turned round. */
+/* direct.c: KLU, UMFPACK and CHOLMOD. Our rows are their columns: they are given A', and the question is turned round.
+ */
 #include "direct.h"
 
 #include <float.h>
@@ -70,7 +71,8 @@ static void destroy(pl_context *c, pl_resource *r) {
 
 static bool singular(pl_context *c, const pl_pattern *p, int64_t row, const char *why) {
   pl_error(c, PL_ERROR_NUMERIC,
-           "the matrix {%d, %d} is singular at row %lld (%s): is an equation missing, given twice, or a boundary value free? "
+           "the matrix {%d, %d} is singular at row %lld (%s): is an equation missing, given twice, or a boundary value "
+           "free? "
            "A pure Neumann problem needs one fixed value",
            p->rows, p->cols, (long long)row + 1, why);
   return false;
@@ -86,7 +88,8 @@ static bool analyse_klu(pl_context *c, pl_pattern *p, struct pl_symbolic *s) {
   s->klu_symbolic = klu_analyze(p->rows, p->row_ptr, p->col, &s->klu);
   if (s->klu_symbolic) return true;
   if (s->klu.status == KLU_OUT_OF_MEMORY || s->klu.status == KLU_TOO_LARGE) return no_memory(c, "KLU");
-  return singular(c, p, s->klu.singular_col >= 0 && s->klu.singular_col < p->rows ? s->klu.singular_col : 0, "by its pattern alone");
+  return singular(c, p, s->klu.singular_col >= 0 && s->klu.singular_col < p->rows ? s->klu.singular_col : 0,
+                  "by its pattern alone");
 }
 
 /* An empty row or column is singular whatever the values. */
@@ -129,7 +132,8 @@ static bool factor_umfpack(pl_context *c, factor *f, const double *values) {
   control[UMFPACK_IRSTEP] = 0;
   int status = UMFPACK_OK;
   if (!s->umfpack) status = umfpack_di_symbolic(p->rows, p->cols, p->row_ptr, p->col, NULL, &s->umfpack, control, info);
-  if (status == UMFPACK_OK) status = umfpack_di_numeric(p->row_ptr, p->col, values, s->umfpack, &f->umfpack, control, info);
+  if (status == UMFPACK_OK)
+    status = umfpack_di_numeric(p->row_ptr, p->col, values, s->umfpack, &f->umfpack, control, info);
   if (status == UMFPACK_ERROR_out_of_memory) return no_memory(c, "UMFPACK");
   if (status != UMFPACK_OK && status != UMFPACK_WARNING_singular_matrix) {
     pl_error(c, PL_ERROR_NUMERIC, "UMFPACK fails with status %d", status);
@@ -157,8 +161,18 @@ static bool factor_umfpack(pl_context *c, factor *f, const double *values) {
 
 /* A view of our arrays; only one triangle is read. */
 static cholmod_sparse as_cholmod(pl_pattern *p, const double *values) {
-  return (cholmod_sparse){.nrow = (size_t)p->rows, .ncol = (size_t)p->cols, .nzmax = (size_t)p->nnz, .p = p->row_ptr, .i = p->col, .x = (double *)values,
-                          .stype = -1, .itype = CHOLMOD_INT, .xtype = values ? CHOLMOD_REAL : CHOLMOD_PATTERN, .dtype = CHOLMOD_DOUBLE, .sorted = 1, .packed = 1};
+  return (cholmod_sparse){.nrow = (size_t)p->rows,
+                          .ncol = (size_t)p->cols,
+                          .nzmax = (size_t)p->nnz,
+                          .p = p->row_ptr,
+                          .i = p->col,
+                          .x = (double *)values,
+                          .stype = -1,
+                          .itype = CHOLMOD_INT,
+                          .xtype = values ? CHOLMOD_REAL : CHOLMOD_PATTERN,
+                          .dtype = CHOLMOD_DOUBLE,
+                          .sorted = 1,
+                          .packed = 1};
 }
 
 static bool factor_cholmod(pl_context *c, factor *f, const double *values) {
@@ -181,7 +195,9 @@ static bool factor_cholmod(pl_context *c, factor *f, const double *values) {
   if (!f->cholmod || !cholmod_factorize(&a, f->cholmod, &s->cholmod)) return no_memory(c, "CHOLMOD");
   if (s->cholmod.status == CHOLMOD_NOT_POSDEF || f->cholmod->minor < (size_t)p->rows) {
     int row = ((int *)f->cholmod->Perm)[f->cholmod->minor];
-    pl_error(c, PL_ERROR_NUMERIC, "the matrix {%d, %d} is not positive definite: the pivot of row %d is not positive; without `definite` it is solved as a general one",
+    pl_error(c, PL_ERROR_NUMERIC,
+             "the matrix {%d, %d} is not positive definite: the pivot of row %d is not positive; without `definite` it "
+             "is solved as a general one",
              p->rows, p->cols, row + 1);
     return false;
   }
@@ -191,7 +207,8 @@ static bool factor_cholmod(pl_context *c, factor *f, const double *values) {
     snprintf(why, sizeof why, "to working precision: pivots differ by %.1e", rcond);
     return singular(c, p, ((int *)f->cholmod->Perm)[p->rows - 1], why);
   }
-  f->base.bytes = (int64_t)(f->cholmod->is_super ? f->cholmod->xsize * 8 + f->cholmod->ssize * 4 : f->cholmod->nzmax * 12);
+  f->base.bytes =
+      (int64_t)(f->cholmod->is_super ? f->cholmod->xsize * 8 + f->cholmod->ssize * 4 : f->cholmod->nzmax * 12);
   return true;
 }
 #endif
@@ -207,7 +224,8 @@ pl_resource *pl_direct_factor(pl_context *c, pl_pattern *p, const double *values
     if (!isfinite(values[k])) {
       int32_t row = 0;
       while (p->row_ptr[row + 1] <= k) row++;
-      pl_error(c, PL_ERROR_NUMERIC, "solve: the matrix's entry in row %d, column %d is %g", row + 1, p->col[k] + 1, values[k]);
+      pl_error(c, PL_ERROR_NUMERIC, "solve: the matrix's entry in row %d, column %d is %g", row + 1, p->col[k] + 1,
+               values[k]);
       return NULL;
     }
   struct pl_symbolic *s = symbolic(c, p);
@@ -248,7 +266,8 @@ static void flip(int64_t n, int64_t k, const double *from, double *to) { /* {n, 
     for (int64_t j = 0; j < k; j++) to[j * n + i] = from[i * k + j];
 }
 
-bool pl_direct_solve(pl_context *c, pl_resource *r, const double *values, bool transpose, int64_t k, const double *b, double *x) {
+bool pl_direct_solve(pl_context *c, pl_resource *r, const double *values, bool transpose, int64_t k, const double *b,
+                     double *x) {
   factor *f = (factor *)r;
   pl_pattern *p = f->pattern;
   struct pl_symbolic *s = p->symbolic;
@@ -271,10 +290,17 @@ bool pl_direct_solve(pl_context *c, pl_resource *r, const double *values, bool t
     umfpack_di_defaults(control);
     control[UMFPACK_IRSTEP] = 0;
     for (int64_t j = 0; j < k && ok; j++)
-      ok = umfpack_di_solve(transpose ? UMFPACK_A : UMFPACK_At, p->row_ptr, p->col, values, out + j * n, columns + j * n, f->umfpack, control, info) == UMFPACK_OK;
+      ok = umfpack_di_solve(transpose ? UMFPACK_A : UMFPACK_At, p->row_ptr, p->col, values, out + j * n,
+                            columns + j * n, f->umfpack, control, info) == UMFPACK_OK;
     if (!ok) no_memory(c, "UMFPACK");
   } else if (f->method == PL_SOLVER_CHOLMOD) {
-    cholmod_dense rhs = {.nrow = (size_t)n, .ncol = (size_t)k, .nzmax = (size_t)(n * k), .d = (size_t)n, .x = (double *)columns, .xtype = CHOLMOD_REAL, .dtype = CHOLMOD_DOUBLE};
+    cholmod_dense rhs = {.nrow = (size_t)n,
+                         .ncol = (size_t)k,
+                         .nzmax = (size_t)(n * k),
+                         .d = (size_t)n,
+                         .x = (double *)columns,
+                         .xtype = CHOLMOD_REAL,
+                         .dtype = CHOLMOD_DOUBLE};
     cholmod_dense *solution = cholmod_solve(CHOLMOD_A, f->cholmod, &rhs, &s->cholmod);
     ok = solution != NULL;
     if (ok) memcpy(out, solution->x, (size_t)(n * k) * sizeof *out);
@@ -284,7 +310,8 @@ bool pl_direct_solve(pl_context *c, pl_resource *r, const double *values, bool t
 #endif
   {
     memcpy(out, columns, (size_t)(n * k) * sizeof *out);
-    ok = transpose ? klu_solve(s->klu_symbolic, f->klu, (int)n, (int)k, out, &s->klu) : klu_tsolve(s->klu_symbolic, f->klu, (int)n, (int)k, out, &s->klu);
+    ok = transpose ? klu_solve(s->klu_symbolic, f->klu, (int)n, (int)k, out, &s->klu)
+                   : klu_tsolve(s->klu_symbolic, f->klu, (int)n, (int)k, out, &s->klu);
     if (!ok) no_memory(c, "KLU");
   }
   if (k > 1) flip(k, n, out, x);

@@ -1,5 +1,5 @@
-/* direct.h: sparse direct solvers behind one door: analyse a pattern once, factor values whole, solve with the factor or its
- * transpose. */
+/* direct.h: sparse direct solvers behind one door: analyse a pattern once, factor values whole, solve with the factor
+ * or its transpose. */
 #ifndef PL_DIRECT_H
 #define PL_DIRECT_H
 
@@ -7,11 +7,12 @@
 #include "sparse.h"
 #include "value.h"
 
-/* A resource named "matrix factor". NULL, and the error set, when the matrix is singular (the row is named) or memory is
- * short. values: pattern->nnz numbers. */
+/* A resource named "matrix factor". NULL, and the error set, when the matrix is singular (the row is named) or memory
+ * is short. values: pattern->nnz numbers. */
 pl_resource *pl_direct_factor(pl_context *c, pl_pattern *p, const double *values, pl_solver method);
 /* x {n, k} = A^-1 b or A'^-1 b, row-major; values are those that were factored. */
-bool pl_direct_solve(pl_context *c, pl_resource *factor, const double *values, bool transpose, int64_t k, const double *b, double *x);
+bool pl_direct_solve(pl_context *c, pl_resource *factor, const double *values, bool transpose, int64_t k,
+                     const double *b, double *x);
 pl_pattern *pl_direct_pattern(pl_resource *factor);
 
 #endif

@@ -8,7 +8,8 @@ static void elementwise(pl_jvp *j) {
   pl_context *c = j->c;
   pl_value sum = PL_ZERO;
   for (int k = 0; k < j->n; k++)
-    if (j->t[k] != PL_ZERO) sum = pl_plus(c, sum, pl_chain(c, j->t[k], j->op->partial(c, k, j->in, j->out[0], j->attrs)));
+    if (j->t[k] != PL_ZERO)
+      sum = pl_plus(c, sum, pl_chain(c, j->t[k], j->op->partial(c, k, j->in, j->out[0], j->attrs)));
   j->dt[0] = sum;
 }
 
@@ -81,14 +82,10 @@ bool pl_region_jvp(pl_region *r, int n_y, const pl_value *y, const pl_value *t, 
     if (!moves) continue;
     c->line = q.line;
     pl_jvp j = {c, q.op, q.n_in, in, out, tangents, dt, q.attrs};
-    if (q.op->partial)
-      elementwise(&j);
-    else if (q.op->jvp)
-      q.op->jvp(&j);
-    else if (q.op->linear)
-      linear(&j);
-    else
-      pl_error(c, PL_ERROR_TYPE, "%s has no derivative", q.op->name);
+    if (q.op->partial) elementwise(&j);
+    else if (q.op->jvp) q.op->jvp(&j);
+    else if (q.op->linear) linear(&j);
+    else pl_error(c, PL_ERROR_TYPE, "%s has no derivative", q.op->name);
     for (int i = 0; i < q.n_out && !c->status; i++) {
       if (dt[i] == PL_ZERO) continue;
       pl_value u = pl_broadcast_like(c, dt[i], out[i]);

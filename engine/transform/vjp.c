@@ -1,8 +1,9 @@
 /* vjp.c: reverse mode, from a region of a program to more program.
  *
  * Activity is computed from the region's own inputs, so nested derivatives cannot be confused. Where nothing is being
- * recorded (an outermost region), what rules make on the way is freed after each instruction, adjoints are accumulated in
- * place when nobody else sees them, and, at the last sweep, the region's values are freed as the sweep passes them. */
+ * recorded (an outermost region), what rules make on the way is freed after each instruction, adjoints are accumulated
+ * in place when nobody else sees them, and, at the last sweep, the region's values are freed as the sweep passes them.
+ */
 #include <stdlib.h>
 #include <string.h>
 
@@ -25,7 +26,8 @@ static bool in_place(pl_context *c, pl_slot *s, pl_value g, const pl_op *op) {
   if (c->recording) return false;
   pl_slot *a = pl_slot_find(c, s->adjoint), *b = pl_slot_find(c, g);
   if (a->refs != 1 || a->buffer->refs != 1 || (a->flags & PL_FLAG_CHECK) || (b->flags & PL_FLAG_CHECK)) return false;
-  if (a->dtype != b->dtype || a->rank != b->rank || memcmp(a->shape, b->shape, a->rank * sizeof *a->shape)) return false;
+  if (a->dtype != b->dtype || a->rank != b->rank || memcmp(a->shape, b->shape, a->rank * sizeof *a->shape))
+    return false;
   pl_slot *in[] = {a, b};
   if (pl_elementwise_small(op, 2, in, a)) return true;
   pl_value handles[] = {s->adjoint, g};
@@ -82,7 +84,8 @@ static bool chain_in_place(pl_context *c, pl_value g, pl_value d) {
   if (c->recording || d <= PL_MINUS_ONE) return false;
   pl_slot *a = pl_slot_find(c, g), *b = pl_slot_find(c, d);
   if (a->refs != 1 || a->buffer->refs != 1 || ((a->flags | b->flags) & PL_FLAG_CHECK)) return false;
-  if (a->dtype != b->dtype || a->rank != b->rank || memcmp(a->shape, b->shape, a->rank * sizeof *a->shape)) return false;
+  if (a->dtype != b->dtype || a->rank != b->rank || memcmp(a->shape, b->shape, a->rank * sizeof *a->shape))
+    return false;
   pl_slot *in[] = {a, b};
   if (pl_elementwise_small(PL_OP(chain), 2, in, a)) return true;
   pl_value handles[] = {g, d};
@@ -129,15 +132,17 @@ static void free_passed(pl_context *c, pl_tape *r, int64_t k) {
   }
 }
 
-bool pl_region_vjp(pl_region *r, int n_y, const pl_value *y, const pl_value *seeds, pl_value *g, bool *reached, bool last) {
+bool pl_region_vjp(pl_region *r, int n_y, const pl_value *y, const pl_value *seeds, pl_value *g, bool *reached,
+                   bool last) {
   if (!r) return false;
   pl_context *c = r->context;
   for (int i = 0; i < r->n; i++) g[i] = PL_NONE;
   if (c->status) return false;
   if (r->open || r->spent || (!r->outermost && c->recording != r->recording)) {
-    pl_error(c, PL_ERROR_STATE, r->open    ? "the region is still open"
-                                : r->spent ? "this derivative's recording has been used up"
-                                           : "the recording of this inner derivative has ended");
+    pl_error(c, PL_ERROR_STATE,
+             r->open    ? "the region is still open"
+             : r->spent ? "this derivative's recording has been used up"
+                        : "the recording of this inner derivative has ended");
     return false;
   }
   pl_tape *rec = r->recording;
@@ -178,14 +183,15 @@ bool pl_region_vjp(pl_region *r, int n_y, const pl_value *y, const pl_value *see
     if (!t) break;
     if (!seeds && s->count != 1) {
       char text[PL_TEXT];
-      pl_error(c, PL_ERROR_SHAPE, "only a single number has a gradient, not a tensor of shape %s: sum it, or give a cotangent",
+      pl_error(c, PL_ERROR_SHAPE,
+               "only a single number has a gradient, not a tensor of shape %s: sum it, or give a cotangent",
                pl_shape_text(text, s->rank, s->shape));
       break;
     }
     if (seeds && (t->rank != s->rank || memcmp(t->shape, s->shape, s->rank * sizeof *s->shape))) {
       char a[PL_TEXT], b[PL_TEXT];
-      pl_error(c, PL_ERROR_SHAPE, "the cotangent's shape %s differs from the value's %s", pl_shape_text(a, t->rank, t->shape),
-               pl_shape_text(b, s->rank, s->shape));
+      pl_error(c, PL_ERROR_SHAPE, "the cotangent's shape %s differs from the value's %s",
+               pl_shape_text(a, t->rank, t->shape), pl_shape_text(b, s->rank, s->shape));
       break;
     }
     seed = pl_cast(c, seeds ? seed : pl_broadcast_like(c, seed, y[j]), (pl_dtype)s->dtype);

@@ -42,7 +42,8 @@ end
 
 --- Whole numbers lo to hi, both included: rng:integers(lo, hi, n, m).
 function Stream:integers(lo, hi, ...)
-  if type(lo) ~= "number" or type(hi) ~= "number" or lo ~= math.floor(lo) or hi ~= math.floor(hi) then core.fail("rng:integers(lo, hi, n ...): lo and hi are whole numbers") end
+  local whole = type(lo) == "number" and type(hi) == "number" and lo == math.floor(lo) and hi == math.floor(hi)
+  if not whole then core.fail("rng:integers(lo, hi, n ...): lo and hi are whole numbers") end
   local shape, position = options(self, "integers", ...)
   return core.random("random_integers", shape, self.seed, self.stream, position, lo, hi)
 end

@@ -20,11 +20,11 @@ static pl_value apply(pl_context *c, const char *op, pl_value x, pl_value y) {
 static const pl_attr ALL[] = {{.type = PL_ATTR_INTS, .n = -1}, {.type = PL_ATTR_INT}};
 static pl_value sum(pl_context *c, pl_value x) { return pl_apply1(c, pl_op_find("sum"), 1, &x, ALL); }
 
-#define assert_error(c, code, text)                                              \
-  do {                                                                           \
-    assert_int_equal(pl_error_status(c), code);                                  \
+#define assert_error(c, code, text)                                                       \
+  do {                                                                                    \
+    assert_int_equal(pl_error_status(c), code);                                           \
     if (!strstr(pl_error_message(c), text)) fail_msg("message: %s", pl_error_message(c)); \
-    pl_clear(c);                                                                 \
+    pl_clear(c);                                                                          \
   } while (0)
 
 static void handles(void **state) {
@@ -234,7 +234,10 @@ static void sums_without_threads(void **state) {
 }
 
 static int late;
-static void stop_soon(pl_context *c) { late = 1; pl_interrupt(c); }
+static void stop_soon(pl_context *c) {
+  late = 1;
+  pl_interrupt(c);
+}
 
 static void interrupts(void **state) {
   (void)state;
@@ -274,10 +277,18 @@ static void borrowed(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(handles),        cmocka_unit_test(errors_stick),     cmocka_unit_test(budget),
-      cmocka_unit_test(failing_allocations), cmocka_unit_test(captured_parameter), cmocka_unit_test(recording_owns),
-      cmocka_unit_test(third_derivative), cmocka_unit_test(masked_branch),  cmocka_unit_test(whole_vectors),
-      cmocka_unit_test(sums_without_threads), cmocka_unit_test(interrupts), cmocka_unit_test(borrowed),
+      cmocka_unit_test(handles),
+      cmocka_unit_test(errors_stick),
+      cmocka_unit_test(budget),
+      cmocka_unit_test(failing_allocations),
+      cmocka_unit_test(captured_parameter),
+      cmocka_unit_test(recording_owns),
+      cmocka_unit_test(third_derivative),
+      cmocka_unit_test(masked_branch),
+      cmocka_unit_test(whole_vectors),
+      cmocka_unit_test(sums_without_threads),
+      cmocka_unit_test(interrupts),
+      cmocka_unit_test(borrowed),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,4 +1,5 @@
-/* The optimizer on problems with known solutions, with and without bounds, and its line search on More and Thuente's functions. */
+/* The optimizer on problems with known solutions, with and without bounds, and its line search on More and Thuente's
+ * functions. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -17,7 +18,8 @@
 
 typedef double (*objective)(int n, const double *x, double *g, void *data);
 
-static pl_min_report minimize(pl_context *c, pl_lbfgs **out, objective f, void *data, int n, const double *x0, const double *lo, const double *hi, const pl_lbfgs_options *p) {
+static pl_min_report minimize(pl_context *c, pl_lbfgs **out, objective f, void *data, int n, const double *x0,
+                              const double *lo, const double *hi, const pl_lbfgs_options *p) {
   pl_lbfgs *o = pl_lbfgs_new(c, p, n, x0, lo, hi);
   assert_non_null(o);
   double *g = malloc((size_t)n * sizeof *g);
@@ -54,7 +56,8 @@ static void test_rosenbrock(void **state) {
   for (int n = 2; n <= 100; n += 98) {
     for (int i = 0; i < n; i++) x0[i] = i % 2 ? 1 : -1.2;
     pl_min_report r = minimize(c, &o, rosenbrock, NULL, n, x0, NULL, NULL, NULL);
-    printf("Rosenbrock %d: %s, %lld iterations, %lld evaluations, f %.1e\n", n, r.name, (long long)r.iterations, (long long)r.evaluations, r.value);
+    printf("Rosenbrock %d: %s, %lld iterations, %lld evaluations, f %.1e\n", n, r.name, (long long)r.iterations,
+           (long long)r.evaluations, r.value);
     assert_true(r.converged);
     for (int i = 0; i < n; i++) assert_true(fabs(r.x[i] - 1) < 1e-6);
     assert_true(r.evaluations < (n == 2 ? 60 : 700));
@@ -164,7 +167,8 @@ static void test_published(void **state) {
   assert_true(fabs(r.value + 1.9132229549810) < 1e-10);
   assert_true(fabs(r.x[0] - (0.5 - acos(-1) / 3)) < 1e-6);
   pl_lbfgs_free(o);
-  r = minimize(c, &o, wood, NULL, 4, (double[]){-3, -1, -3, -1}, (double[]){-10, -10, -10, -10}, (double[]){10, 10, 10, 10}, NULL);
+  r = minimize(c, &o, wood, NULL, 4, (double[]){-3, -1, -3, -1}, (double[]){-10, -10, -10, -10},
+               (double[]){10, 10, 10, 10}, NULL);
   printf("Wood: %s, %lld evaluations\n", r.name, (long long)r.evaluations);
   assert_true(r.converged && r.value < 1e-12);
   pl_lbfgs_free(o);
@@ -228,7 +232,8 @@ static void test_determinism(void **state) {
   pl_context_free(c);
 }
 
-/* The paper's test functions 1 to 3 (its section 5), from first steps over six decades: the conditions hold at the end. */
+/* The paper's test functions 1 to 3 (its section 5), from first steps over six decades: the conditions hold at the end.
+ */
 static double phi(int which, double a, double *d) {
   const double pi = acos(-1);
   switch (which) {
@@ -265,8 +270,9 @@ static void test_line_search(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_rosenbrock), cmocka_unit_test(test_scaling),     cmocka_unit_test(test_bounds),
-                                     cmocka_unit_test(test_published),  cmocka_unit_test(test_faults),      cmocka_unit_test(test_determinism),
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_rosenbrock), cmocka_unit_test(test_scaling),
+                                     cmocka_unit_test(test_bounds),     cmocka_unit_test(test_published),
+                                     cmocka_unit_test(test_faults),     cmocka_unit_test(test_determinism),
                                      cmocka_unit_test(test_line_search)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

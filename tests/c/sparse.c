@@ -15,7 +15,9 @@
 
 enum { N = 7 };
 
-static pl_value tensor(pl_context *c, int rank, int64_t n, int64_t m, const double *x) { return pl_tensor(c, PL_F64, rank, (int64_t[]){n, m}, x); }
+static pl_value tensor(pl_context *c, int rank, int64_t n, int64_t m, const double *x) {
+  return pl_tensor(c, PL_F64, rank, (int64_t[]){n, m}, x);
+}
 
 /* A random matrix {rows, cols} with about half its entries, and the diagonal; also as dense numbers. */
 static pl_sparse random_matrix(pl_context *c, pl_sampler_random *r, int rows, int cols, double *dense) {
@@ -149,10 +151,12 @@ static void singular(void **state) {
   double nan[] = {1, 0, 0, 0, NAN, 0, 0, 0, 3};
   pl_sparse_factor(c, small(c, 3, nan), PL_SOLVER_AUTO);
   expect_error(c, PL_ERROR_NUMERIC, "row 2, column 2");
-  pl_sparse tall = pl_sparse_triplets(c, tensor(c, 1, 1, 0, (double[]){3}), tensor(c, 1, 1, 0, (double[]){1}), tensor(c, 1, 1, 0, (double[]){1}), 3, 2);
+  pl_sparse tall = pl_sparse_triplets(c, tensor(c, 1, 1, 0, (double[]){3}), tensor(c, 1, 1, 0, (double[]){1}),
+                                      tensor(c, 1, 1, 0, (double[]){1}), 3, 2);
   pl_sparse_factor(c, tall, PL_SOLVER_AUTO);
   expect_error(c, PL_ERROR_SHAPE, "{3, 2} is not square");
-  pl_sparse_triplets(c, tensor(c, 1, 1, 0, (double[]){4}), tensor(c, 1, 1, 0, (double[]){1}), tensor(c, 1, 1, 0, (double[]){1}), 3, 2);
+  pl_sparse_triplets(c, tensor(c, 1, 1, 0, (double[]){4}), tensor(c, 1, 1, 0, (double[]){1}),
+                     tensor(c, 1, 1, 0, (double[]){1}), 3, 2);
   expect_error(c, PL_ERROR_INDEX, "row 4 (entry 1) is out of range 1 to 3");
   pl_context_free(c);
 }
@@ -191,6 +195,7 @@ static void interning(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(algebra), cmocka_unit_test(solvers), cmocka_unit_test(singular), cmocka_unit_test(interning)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(algebra), cmocka_unit_test(solvers), cmocka_unit_test(singular),
+                                     cmocka_unit_test(interning)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,6 +1,6 @@
-/* The op table against its own samples: every row's derivatives by slope, by the dot product of forward and reverse mode
- * and to second order; replay bit for bit; f32 near f64. An op without a sampler fails. Prints one line an op with its
- * worst figures. */
+/* The op table against its own samples: every row's derivatives by slope, by the dot product of forward and reverse
+ * mode and to second order; replay bit for bit; f32 near f64. An op without a sampler fails. Prints one line an op with
+ * its worst figures. */
 #include <float.h>
 #include <math.h>
 #include <stdarg.h>
@@ -56,7 +56,7 @@ static double dot(pl_context *c, pl_value a, pl_value b) {
   if (a == PL_ZERO || b == PL_ZERO) return 0;
   double sum = 0;
   int64_t n = pl_slot_get(c, a)->count;
-  for (int64_t i = 0; i < n; i++) sum += at(c, a, i)*at(c, b, i);
+  for (int64_t i = 0; i < n; i++) sum += at(c, a, i) * at(c, b, i);
   return sum;
 }
 
@@ -65,7 +65,7 @@ static pl_value shifted(pl_context *c, pl_value x, pl_value t, double h) {
   pl_value v = random_like(c, &(pl_sampler_random){1}, x);
   pl_slot *s = pl_slot_get(c, v);
   for (int64_t i = 0; i < s->count; i++) {
-    double y = at(c, x, i) + h*at(c, t, i);
+    double y = at(c, x, i) + h * at(c, t, i);
     if (s->dtype == PL_F64) ((double *)s->data)[i] = y;
     else ((float *)s->data)[i] = (float)y;
   }
@@ -106,8 +106,9 @@ static pl_region *record(pl_context *c, const problem *p, const pl_value *x, pl_
 static double slope_error(const double *remainder, double floor_) {
   double best = 1e9;
   for (int k = 0; k + 1 < 6; k++) {
-    if (remainder[k] <= floor_ || remainder[k + 1] <= floor_) return best < 0.3 || k == 0 ? (best > 1e8 ? 0 : best) : best;
-    double e = fabs(log2(remainder[k]/remainder[k + 1]) - 2);
+    if (remainder[k] <= floor_ || remainder[k + 1] <= floor_)
+      return best < 0.3 || k == 0 ? (best > 1e8 ? 0 : best) : best;
+    double e = fabs(log2(remainder[k] / remainder[k + 1]) - 2);
     if (e < best) best = e;
   }
   return best;
@@ -131,23 +132,24 @@ static void check_first(pl_context *c, problem *p, int k, figures *f, pl_sampler
   if (!pl_region_jvp(region, 1, &y, t, &dy)) fail_with(c, p->op->name, k, "jvp");
   if (dy != PL_ZERO) {
     pl_slot *a = pl_slot_get(c, dy), *b = pl_slot_get(c, y);
-    if (a->rank != b->rank || memcmp(a->shape, b->shape, a->rank*sizeof *a->shape) || a->dtype != b->dtype)
+    if (a->rank != b->rank || memcmp(a->shape, b->shape, a->rank * sizeof *a->shape) || a->dtype != b->dtype)
       fail_with(c, p->op->name, k, "the tangent's shape or dtype is not the result's");
   }
   if (!pl_region_vjp(region, 1, &y, &p->weight, g, NULL, false)) fail_with(c, p->op->name, k, "vjp");
   double forward = dot(c, p->weight, dy), reverse = 0, scale = 1e-300;
   double magnitude = 0; /* what rounding in <w, y> is relative to */
-  for (int64_t j = 0, n = pl_slot_get(c, y)->count; j < n; j++) magnitude += fabs(at(c, p->weight, j)*at(c, y, j));
+  for (int64_t j = 0, n = pl_slot_get(c, y)->count; j < n; j++) magnitude += fabs(at(c, p->weight, j) * at(c, y, j));
   for (int i = 0; i < p->n_active; i++) {
     double d = dot(c, t[i], g[i]);
     reverse += d;
-    for (int64_t j = 0, n = pl_slot_get(c, g[i])->count; j < n; j++) scale += fabs(at(c, t[i], j)*at(c, g[i], j));
+    for (int64_t j = 0, n = pl_slot_get(c, g[i])->count; j < n; j++) scale += fabs(at(c, t[i], j) * at(c, g[i], j));
   }
   if (p->n_active == 2 && x[0] == x[1]) reverse = dot(c, t[0], g[0]) + dot(c, t[1], g[1]);
-  double mismatch = fabs(forward - reverse)/fmax(fmax(scale, fabs(forward)), 1e-30);
+  double mismatch = fabs(forward - reverse) / fmax(fmax(scale, fabs(forward)), 1e-30);
   bool single = pl_slot_get(c, y)->dtype == PL_F32;
   if (mismatch > f->dot && scale > 1e-280) f->dot = mismatch;
-  if (scale > 1e-280 && mismatch > (single ? 1e-5 : 1e-12)) fail_msg("%s, sample %d: <Jv, w> = %.17g but <v, J'w> = %.17g", p->op->name, k, forward, reverse);
+  if (scale > 1e-280 && mismatch > (single ? 1e-5 : 1e-12))
+    fail_msg("%s, sample %d: <Jv, w> = %.17g but <v, J'w> = %.17g", p->op->name, k, forward, reverse);
 
   /* replay gives the same bits */
   for (int64_t i = region->start; i < region->stop; i++) {
@@ -155,8 +157,9 @@ static void check_first(pl_context *c, problem *p, int k, figures *f, pl_sampler
     if (q->op->make) continue;
     pl_value again[PL_MAX_OUTPUTS];
     if (!pl_replay(region, i, again)) fail_with(c, p->op->name, k, "replay");
-    pl_slot *old = pl_slot_at(c, region->recording->program.operands[q->operands + q->n_in]), *new = pl_slot_get(c, again[0]);
-    if (memcmp(old->data, new->data, (size_t)old->count*pl_dtype_size((pl_dtype)old->dtype)))
+    pl_slot *old = pl_slot_at(c, region->recording->program.operands[q->operands + q->n_in]),
+            *new = pl_slot_get(c, again[0]);
+    if (memcmp(old->data, new->data, (size_t)old->count * pl_dtype_size((pl_dtype)old->dtype)))
       fail_with(c, p->op->name, k, "replay gives other bits");
     for (int o = 0; o < q->n_out; o++) pl_release(c, again[o]);
   }
@@ -168,13 +171,15 @@ static void check_first(pl_context *c, problem *p, int k, figures *f, pl_sampler
       pl_value moved[PL_MAX_SAMPLE];
       for (int i = 0; i < p->n_active; i++) moved[i] = shifted(c, x[i], t[i], h);
       double fh = evaluate(c, p, moved);
-      remainder[s] = fabs(fh - f0 - h*forward);
+      remainder[s] = fabs(fh - f0 - h * forward);
       size = fmax(size, fabs(fh));
       for (int i = 0; i < p->n_active; i++) pl_release(c, moved[i]);
     }
-    double e = slope_error(remainder, 4e-14*size);
+    double e = slope_error(remainder, 4e-14 * size);
     if (e > f->slope) f->slope = e;
-    if (e > 0.3) fail_msg("%s, sample %d: the remainder's slope is off by %.2f (%.3g, %.3g, %.3g, ...)", p->op->name, k, e, remainder[0], remainder[1], remainder[2]);
+    if (e > 0.3)
+      fail_msg("%s, sample %d: the remainder's slope is off by %.2f (%.3g, %.3g, %.3g, ...)", p->op->name, k, e,
+               remainder[0], remainder[1], remainder[2]);
   }
   for (int i = 0; i < p->n_active; i++) {
     pl_release(c, g[i]);
@@ -186,7 +191,7 @@ static void check_first(pl_context *c, problem *p, int k, figures *f, pl_sampler
 
 /* d/dh <t, grad F(x + h t)> against the Hessian product, reverse over forward; F = <w, op(x)>. */
 static void check_second(pl_context *c, problem *p, int k, figures *f, pl_sampler_random *r) {
-  pl_value x[PL_MAX_SAMPLE], t[PL_MAX_SAMPLE], g[PL_MAX_SAMPLE], hv[PL_MAX_SAMPLE], y, dy;
+  pl_value x[PL_MAX_SAMPLE], t[PL_MAX_SAMPLE], hv[PL_MAX_SAMPLE], y, dy = PL_ZERO;
   for (int i = 0; i < p->n_active; i++) {
     x[i] = p->s.in[p->active[i]];
     t[i] = random_like(c, r, x[i]);
@@ -203,7 +208,8 @@ static void check_second(pl_context *c, problem *p, int k, figures *f, pl_sample
   pl_region_free(region);
 
   /* the same product by reverse over reverse: vjp of <t, vjp> */
-  pl_value rr[PL_MAX_SAMPLE], inner[PL_MAX_SAMPLE], in[PL_MAX_SAMPLE], out[PL_MAX_OUTPUTS], ig[PL_MAX_SAMPLE], seeds[PL_MAX_SAMPLE];
+  pl_value rr[PL_MAX_SAMPLE], inner[PL_MAX_SAMPLE], in[PL_MAX_SAMPLE], out[PL_MAX_OUTPUTS], ig[PL_MAX_SAMPLE],
+      seeds[PL_MAX_SAMPLE];
   pl_value outer_in[PL_MAX_SAMPLE];
   pl_region *outer = pl_region_open(c, p->n_active, x, NULL, outer_in);
   pl_region *nested = pl_region_open(c, p->n_active, outer_in, NULL, inner);
@@ -227,7 +233,8 @@ static void check_second(pl_context *c, problem *p, int k, figures *f, pl_sample
     }
   }
   bool single = pl_slot_get(c, p->weight)->dtype == PL_F32;
-  if (a > (single ? 1e-4 : 1e-10)*(scale + 1)) fail_msg("%s, sample %d: Hessian products differ by %.3g of %.3g", p->op->name, k, a, scale);
+  if (a > (single ? 1e-4 : 1e-10) * (scale + 1))
+    fail_msg("%s, sample %d: Hessian products differ by %.3g of %.3g", p->op->name, k, a, scale);
 
   /* central difference of the gradient */
   if (!single) {
@@ -245,15 +252,16 @@ static void check_second(pl_context *c, problem *p, int k, figures *f, pl_sample
     for (int i = 0; i < p->n_active; i++) {
       int64_t n = pl_slot_get(c, hv[i])->count;
       for (int64_t j = 0; j < n; j++) {
-        b = (at(c, gp[i], j) - at(c, gm[i], j))/(2*h);
+        b = (at(c, gp[i], j) - at(c, gm[i], j)) / (2 * h);
         worst = fmax(worst, fabs(b - at(c, hv[i], j)));
         size = fmax(size, fabs(b));
       }
       pl_release(c, gp[i]);
       pl_release(c, gm[i]);
     }
-    if (worst/size > f->second) f->second = worst/size;
-    if (worst > 2e-5*size) fail_msg("%s, sample %d: the Hessian product is off by %.3g of %.3g", p->op->name, k, worst, size);
+    if (worst / size > f->second) f->second = worst / size;
+    if (worst > 2e-5 * size)
+      fail_msg("%s, sample %d: the Hessian product is off by %.3g of %.3g", p->op->name, k, worst, size);
   }
   for (int i = 0; i < p->n_active; i++) {
     pl_release(c, hv[i]);
@@ -268,7 +276,8 @@ static void check_single(pl_context *c, const problem *p, int k, figures *f, pl_
   q.s.object = NULL;
   for (int i = 0; i < p->n_active; i++) q.s.in[p->active[i]] = pl_cast(c, p->s.in[p->active[i]], PL_F32);
   pl_value a[PL_MAX_OUTPUTS], b[PL_MAX_OUTPUTS];
-  if (!pl_apply(c, p->op, p->s.n, p->s.in, p->s.attrs, a) || !pl_apply(c, q.op, q.s.n, q.s.in, q.s.attrs, b)) fail_with(c, p->op->name, k, "f32");
+  if (!pl_apply(c, p->op, p->s.n, p->s.in, p->s.attrs, a) || !pl_apply(c, q.op, q.s.n, q.s.in, q.s.attrs, b))
+    fail_with(c, p->op->name, k, "f32");
   if (is_float(c, b[0])) {
     int64_t n = pl_slot_get(c, a[0])->count;
     double worst = 0, size = 1;
@@ -276,8 +285,8 @@ static void check_single(pl_context *c, const problem *p, int k, figures *f, pl_
       worst = fmax(worst, fabs(at(c, a[0], i) - at(c, b[0], i)));
       size = fmax(size, fabs(at(c, a[0], i)));
     }
-    if (worst/size > f->single) f->single = worst/size;
-    if (worst/size > 2e-5) fail_msg("%s, sample %d: f32 is %.3g of %.3g away from f64", p->op->name, k, worst, size);
+    if (worst / size > f->single) f->single = worst / size;
+    if (worst / size > 2e-5) fail_msg("%s, sample %d: f32 is %.3g of %.3g away from f64", p->op->name, k, worst, size);
     if (pl_slot_get(c, b[0])->dtype == PL_F32) {
       q.weight = random_like(c, r, b[0]);
       figures ignored = {0};
@@ -333,9 +342,12 @@ static void conformance(void **state) {
       figures f = {0};
       int64_t live = pl_live_values(c);
       check_op(c, op, &f);
-      if (pass == 0) printf("%-16s %2d samples, %2d with derivatives: slope %.2f, dot %.1e, second %.1e, f32 %.1e\n", op->name, f.cases, f.derivatives, f.slope, f.dot, f.second, f.single);
+      if (pass == 0)
+        printf("%-16s %2d samples, %2d with derivatives: slope %.2f, dot %.1e, second %.1e, f32 %.1e\n", op->name,
+               f.cases, f.derivatives, f.slope, f.dot, f.second, f.single);
       /* the second pass finds all constants in place: nothing may stay */
-      if (pass == 1 && pl_live_values(c) > live + 4) fail_msg("%s leaks %lld values", op->name, (long long)(pl_live_values(c) - live));
+      if (pass == 1 && pl_live_values(c) > live + 4)
+        fail_msg("%s leaks %lld values", op->name, (long long)(pl_live_values(c) - live));
     }
   pl_context_free(c);
 }

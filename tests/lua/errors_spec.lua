@@ -131,9 +131,9 @@ describe("bad input", function()
     b:fill(2)
     expect(function()
       pl.grad(function(p)
-        local y = pl.sum(p*b)
+        local s = pl.sum(p*b)
         b[1] = 5
-        return y
+        return s
       end)(pl.ones(8))
     end, "buffer was written")
     local t = b:tensor()
