@@ -5,11 +5,13 @@
 #include <float.h>
 #include <math.h>
 #include <klu.h>
+#include <omp.h>
 #include <stdlib.h>
 #include <string.h>
 #ifdef PL_HAVE_GPL
 #include <cholmod.h>
 #include <umfpack.h>
+#include <cblas.h>
 #endif
 
 /* What depends on the pattern alone; hangs on it. */
@@ -18,9 +20,11 @@ struct pl_symbolic {
   klu_symbolic *klu_symbolic;
 #ifdef PL_HAVE_GPL
   void *umfpack;
+  double umfpack_flops;
   cholmod_common cholmod;
   bool cholmod_started;
   cholmod_factor *cholmod_symbolic;
+  cholmod_dense *x, *y, *e; /* a solve's result and work, used again */
 #endif
 };
 
@@ -41,6 +45,9 @@ void pl_symbolic_free(pl_context *c, struct pl_symbolic *s) {
   if (s->umfpack) umfpack_di_free_symbolic(&s->umfpack);
   if (s->cholmod_started) {
     cholmod_free_factor(&s->cholmod_symbolic, &s->cholmod);
+    cholmod_free_dense(&s->x, &s->cholmod);
+    cholmod_free_dense(&s->y, &s->cholmod);
+    cholmod_free_dense(&s->e, &s->cholmod);
     cholmod_finish(&s->cholmod);
   }
 #endif
@@ -124,16 +131,43 @@ static bool factor_klu(pl_context *c, factor *f, const double *values) {
 }
 
 #ifdef PL_HAVE_GPL
+/* The factor's many small products gain nothing from threads, and waking them costs several times the factorization:
+ * BLAS, and CHOLMOD's own loops (which ask for four threads, on any machine), run on one unless the work is large. Both
+ * settings belong to the process. */
+typedef struct {
+  int blas, levels;
+} thread_setting;
+
+static thread_setting few_threads(double flops) {
+  thread_setting old = {openblas_get_num_threads(), omp_get_max_active_levels()};
+  if (flops < 5e10) {
+    openblas_set_num_threads(1);
+    omp_set_max_active_levels(0);
+  }
+  return old;
+}
+
+static void restore_threads(thread_setting old) {
+  openblas_set_num_threads(old.blas);
+  omp_set_max_active_levels(old.levels);
+}
+
 static bool factor_umfpack(pl_context *c, factor *f, const double *values) {
   pl_pattern *p = f->pattern;
   struct pl_symbolic *s = p->symbolic;
-  double control[UMFPACK_CONTROL], info[UMFPACK_INFO];
+  double control[UMFPACK_CONTROL], info[UMFPACK_INFO] = {0};
   umfpack_di_defaults(control);
   control[UMFPACK_IRSTEP] = 0;
   int status = UMFPACK_OK;
-  if (!s->umfpack) status = umfpack_di_symbolic(p->rows, p->cols, p->row_ptr, p->col, NULL, &s->umfpack, control, info);
-  if (status == UMFPACK_OK)
+  if (!s->umfpack) {
+    status = umfpack_di_symbolic(p->rows, p->cols, p->row_ptr, p->col, NULL, &s->umfpack, control, info);
+    s->umfpack_flops = info[UMFPACK_FLOPS_ESTIMATE];
+  }
+  if (status == UMFPACK_OK) {
+    thread_setting threads = few_threads(s->umfpack_flops);
     status = umfpack_di_numeric(p->row_ptr, p->col, values, s->umfpack, &f->umfpack, control, info);
+    restore_threads(threads);
+  }
   if (status == UMFPACK_ERROR_out_of_memory) return no_memory(c, "UMFPACK");
   if (status != UMFPACK_OK && status != UMFPACK_WARNING_singular_matrix) {
     pl_error(c, PL_ERROR_NUMERIC, "UMFPACK fails with status %d", status);
@@ -192,7 +226,10 @@ static bool factor_cholmod(pl_context *c, factor *f, const double *values) {
   }
   f->cholmod = cholmod_copy_factor(s->cholmod_symbolic, &s->cholmod);
   cholmod_sparse a = as_cholmod(p, values);
-  if (!f->cholmod || !cholmod_factorize(&a, f->cholmod, &s->cholmod)) return no_memory(c, "CHOLMOD");
+  thread_setting threads = few_threads(s->cholmod.fl);
+  bool done = f->cholmod && cholmod_factorize(&a, f->cholmod, &s->cholmod);
+  restore_threads(threads);
+  if (!done) return no_memory(c, "CHOLMOD");
   if (s->cholmod.status == CHOLMOD_NOT_POSDEF || f->cholmod->minor < (size_t)p->rows) {
     int row = ((int *)f->cholmod->Perm)[f->cholmod->minor];
     pl_error(c, PL_ERROR_NUMERIC,
@@ -301,11 +338,9 @@ bool pl_direct_solve(pl_context *c, pl_resource *r, const double *values, bool t
                          .x = (double *)columns,
                          .xtype = CHOLMOD_REAL,
                          .dtype = CHOLMOD_DOUBLE};
-    cholmod_dense *solution = cholmod_solve(CHOLMOD_A, f->cholmod, &rhs, &s->cholmod);
-    ok = solution != NULL;
-    if (ok) memcpy(out, solution->x, (size_t)(n * k) * sizeof *out);
+    ok = cholmod_solve2(CHOLMOD_A, f->cholmod, &rhs, NULL, &s->x, NULL, &s->y, &s->e, &s->cholmod);
+    if (ok) memcpy(out, s->x->x, (size_t)(n * k) * sizeof *out);
     else no_memory(c, "CHOLMOD");
-    cholmod_free_dense(&solution, &s->cholmod);
   } else
 #endif
   {
