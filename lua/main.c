@@ -17,7 +17,7 @@ int openblas_get_parallel(void);
 /* The signal handler's only way to the state: a process has one host. */
 static lua_State *host_state;
 static pl_context *host_context;
-static volatile sig_atomic_t pending;
+static volatile sig_atomic_t pending, waiting; /* an interrupt not yet answered; a prompt that waits for a line */
 
 static void interrupt_hook(lua_State *L, lua_Debug *ar) {
   (void)ar;
@@ -33,6 +33,7 @@ static void interrupt_hook(lua_State *L, lua_Debug *ar) {
 
 static void on_interrupt(int signal) {
   (void)signal;
+  if (waiting) return;     /* nothing runs: the line stays to be edited */
   if (pending) _exit(130); /* a second Ctrl-C: something does not answer */
   pending = 1;
   if (host_context) pl_interrupt(host_context);
@@ -194,13 +195,23 @@ static int prompt(lua_State *L) {
   make_global(L);
   if (terminal) {
     printf("Perilune %s; exit or Ctrl-D ends\n", PL_VERSION);
+    rl_catch_signals = 0; /* Ctrl-C is ours: libedit's own handling ends the line editing for good */
     using_history();
     if (path) read_history(path);
   }
   char *text = NULL;
   for (;;) {
+    waiting = terminal;
     char *line = read_line(terminal, text ? ">> " : "> ");
+    bool dropped = waiting == 2;
+    waiting = 0;
     settle(L);
+    if (!line && dropped) { /* Ctrl-C, not the end of the input */
+      free(text);
+      text = NULL;
+      printf("\n");
+      continue;
+    }
     if (!line) break;
     if (!text && (!strcmp(line, "exit") || !strcmp(line, "quit"))) {
       free(line);
