@@ -6,6 +6,7 @@
 #include <math.h>
 #include <klu.h>
 #include <omp.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #ifdef PL_HAVE_GPL
