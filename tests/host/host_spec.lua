@@ -1,7 +1,7 @@
 -- The program: scripts, -e, the prompt through a pipe, errors and exit statuses, interrupts.
-local program = assert(os.getenv "PERILUNE")
-
 local function quote(s) return "'" .. s:gsub("'", "'\\''") .. "'" end
+
+local program = quote(assert(os.getenv "PERILUNE"))
 
 -- stdout, stderr, exit status
 local function run(arguments, input)
