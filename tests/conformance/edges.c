@@ -1,0 +1,145 @@
+/* Elementwise ops against the C library's scalar functions on an edge grid: zeros of both signs, tiny, huge, near the
+ * edges of domains, infinities and NaN; in f64 and f32. Prints the worst error in units in the last place. Then
+ * reductions and moves on empty and single elements, and the conventions that the help states. */
+#include <float.h>
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "op.h"
+
+static long double sigmoid_(long double x) { return 1 / (1 + expl(-x)); }
+static long double softplus_(long double x) { return (x > 0 ? x : 0) + log1pl(expl(-fabsl(x))); }
+static long double sign_(long double x) { return x > 0 ? 1 : x < 0 ? -1 : x; }
+static long double square_(long double x) { return x * x; }
+static long double neg_(long double x) { return -x; }
+
+static const struct {
+  const char *name;
+  long double (*f)(long double);
+  double ulps; /* glibc promises 4 for its vector functions; sigmoid and softplus are composed of several */
+} unary[] = {
+    {"exp", expl, 4},      {"log", logl, 4},         {"log1p", log1pl, 4},       {"expm1", expm1l, 4},
+    {"sqrt", sqrtl, 0.51}, {"sin", sinl, 4},         {"cos", cosl, 4},           {"tan", tanl, 4},
+    {"tanh", tanhl, 4},    {"abs", fabsl, 0},        {"sign", sign_, 0},         {"square", square_, 0.51},
+    {"neg", neg_, 0},      {"sigmoid", sigmoid_, 6}, {"softplus", softplus_, 6},
+};
+
+static const double grid[] = {0.0,  -0.0,  5e-324,  -5e-324,  1e-310, 2.3e-308, 1e-300,  -1e-300, 1e-17, -1e-17,
+                              1e-8, -1e-8, 0.1,     -0.1,     0.5,    -0.5,     1,       -1,      1.5,   -1.5,
+                              2,    -2,    3.14159, -3.14159, 10,     -10,      19,      -19,     36.7,  -36.7,
+                              88,   -88,   700,     -700,     709.7,  -709.7,   745,     -745,    1e4,   -1e4,
+                              1e8,  1e15,  1e100,   -1e100,   1e300,  -1e300,   1.7e308, -1.7e308};
+enum { GRID = sizeof grid / sizeof *grid, ALL = GRID + 3 };
+
+static double ulp(double x, int dtype) {
+  x = fabs(x);
+  if (dtype == PL_F32) return fmax((double)(nextafterf((float)x, INFINITY) - (float)x), FLT_TRUE_MIN);
+  return nextafter(x, INFINITY) - x;
+}
+
+static void functions(void **state) {
+  (void)state;
+  pl_context *c = pl_context_new();
+  double x[ALL];
+  memcpy(x, grid, sizeof grid);
+  x[GRID] = INFINITY;
+  x[GRID + 1] = -INFINITY;
+  x[GRID + 2] = NAN;
+  for (size_t k = 0; k < sizeof unary / sizeof *unary; k++)
+    for (int dtype = PL_F64; dtype <= PL_F32; dtype++) {
+      pl_value wide = pl_tensor(c, PL_F64, 1, (int64_t[]){ALL}, x), v = pl_cast(c, wide, (pl_dtype)dtype);
+      pl_attr sharpness = PL_REALV(1);
+      pl_value y = pl_apply1(c, pl_op_find(unary[k].name), 1, &v, &sharpness);
+      double worst = 0;
+      for (int i = 0; i < ALL; i++) {
+        double in = dtype == PL_F64 ? x[i] : (double)(float)x[i];
+        double got = dtype == PL_F64 ? ((const double *)pl_data(c, y))[i] : (double)((const float *)pl_data(c, y))[i];
+        long double exact = unary[k].f(in);
+        double want = dtype == PL_F64 ? (double)exact : (double)(float)exact;
+        if (isnan(want) != isnan(got) || (isinf(want) && got != want)) {
+          /* one rounding below overflow is none */
+          if (isinf(want) && fabs(got) >= (dtype == PL_F64 ? DBL_MAX : FLT_MAX) * (1 - 1e-6)) continue;
+          fail_msg("%s(%g) in %s is %g, not %g", unary[k].name, in, pl_dtype_name((pl_dtype)dtype), got, want);
+        }
+        if (!isfinite(want)) continue;
+        /* glibc's vector functions may flush results below the smallest normal number */
+        double tiny = dtype == PL_F64 ? DBL_MIN : FLT_MIN;
+        if (fabs(want) < tiny && fabs(got) < tiny * 1.001) continue;
+        double error = (double)fabsl((long double)got - exact) / ulp(want, dtype);
+        if (error > worst) worst = error;
+        if (error > (unary[k].ulps > 0 ? unary[k].ulps + 0.01 : 0))
+          fail_msg("%s(%.17g) in %s is %.17g, not %.17g: %.1f ulp", unary[k].name, in, pl_dtype_name((pl_dtype)dtype),
+                   got, want, error);
+      }
+      printf("%-8s %s: %.2f ulp\n", unary[k].name, pl_dtype_name((pl_dtype)dtype), worst);
+      pl_release(c, wide);
+      if (v != wide) pl_release(c, v);
+      pl_release(c, y);
+    }
+  pl_context_free(c);
+}
+
+static pl_value tensor(pl_context *c, int n, const double *x) { return pl_tensor(c, PL_F64, 1, (int64_t[]){n}, x); }
+static pl_value reduce(pl_context *c, const char *op, pl_value x) {
+  pl_attr attrs[] = {PL_INTS(-1, NULL), PL_INT(0)};
+  return pl_apply1(c, pl_op_find(op), 1, &x, attrs);
+}
+static pl_value gradient(pl_context *c, const char *op, int n, const double *x, double *g) {
+  pl_value v = tensor(c, n, x), in, grad, y;
+  pl_region *r = pl_region_open(c, 1, &v, NULL, &in);
+  y = reduce(c, op, in);
+  pl_region_close(r);
+  if (!pl_region_vjp(r, 1, &y, NULL, &grad, NULL, true)) fail_msg("%s", c->message);
+  memcpy(g, pl_data(c, grad), (size_t)n * sizeof *g);
+  pl_region_free(r);
+  return grad;
+}
+
+static void conventions(void **state) {
+  (void)state;
+  pl_context *c = pl_context_new();
+  double g[4];
+  pl_value empty = tensor(c, 0, NULL);
+  assert_true(pl_item(c, reduce(c, "sum", empty)) == 0);
+  assert_true(pl_item(c, reduce(c, "prod", empty)) == 1);
+  assert_int_equal(reduce(c, "max", empty), PL_NONE);
+  assert_non_null(strstr(c->message, "empty"));
+  pl_clear(c);
+  assert_true(isnan(pl_item(c, reduce(c, "max", tensor(c, 3, (double[]){1, NAN, 3})))));
+  assert_true(isnan(pl_item(c, reduce(c, "min", tensor(c, 3, (double[]){NAN, 1, 3})))));
+  gradient(c, "max", 4, (double[]){2, 5, 5, 1}, g); /* ties share */
+  assert_true(g[0] == 0 && g[1] == 0.5 && g[2] == 0.5 && g[3] == 0);
+  gradient(c, "prod", 4, (double[]){2, 0, 3, 4}, g); /* one zero: no division */
+  assert_true(g[0] == 0 && g[1] == 24 && g[2] == 0 && g[3] == 0);
+  gradient(c, "prod", 4, (double[]){0, 0, 3, 4}, g);
+  assert_true(g[0] == 0 && g[1] == 0 && g[2] == 0);
+  gradient(c, "norm2", 3, (double[]){0, 0, 0}, g);
+  assert_true(g[0] == 0 && g[1] == 0 && g[2] == 0);
+  /* x^z at the edges: powers 0, 1, 2 of 0 */
+  pl_value v = tensor(c, 3, (double[]){0, 0, 0}), z = tensor(c, 3, (double[]){0, 1, 2}), in[2], grad[2];
+  pl_region *r = pl_region_open(c, 2, (pl_value[]){v, z}, NULL, in);
+  pl_value y = reduce(c, "sum", pl_apply1(c, pl_op_find("pow"), 2, in, NULL));
+  pl_region_close(r);
+  assert_true(pl_region_vjp(r, 1, &y, NULL, grad, NULL, true));
+  const double *d = pl_data(c, grad[0]), *e = pl_data(c, grad[1]);
+  assert_true(d[0] == 0 && d[1] == 1 && d[2] == 0);
+  assert_true(e[0] == 0 && e[1] == 0 && e[2] == 0);
+  pl_region_free(r);
+  /* whole numbers */
+  int64_t a[] = {7, -7, 7, -7, 5, INT64_MIN}, b[] = {3, 3, -3, -3, 0, -1}, m[] = {1, 2, -2, -1, 0, 0};
+  pl_value i[] = {pl_tensor(c, PL_I64, 1, (int64_t[]){6}, a), pl_tensor(c, PL_I64, 1, (int64_t[]){6}, b)};
+  assert_memory_equal(pl_data(c, pl_apply1(c, pl_op_find("mod"), 2, i, NULL)), m, sizeof m);
+  pl_context_free(c);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {cmocka_unit_test(functions), cmocka_unit_test(conventions)};
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
