@@ -103,6 +103,17 @@ void mark_line(lua_State *L, binding *b) {
   if (pl_recording(b->c)) mark_recorded(L, b);
 }
 
+void *check_object(lua_State *L, int i, int metatable, const char *what) {
+  void *p = lua_type(L, i) == LUA_TUSERDATA && lua_getmetatable(L, i) ? lua_touserdata(L, i) : NULL;
+  if (p) {
+    lua_rawgeti(L, LUA_REGISTRYINDEX, metatable);
+    if (!lua_rawequal(L, -1, -2)) p = NULL;
+    lua_pop(L, 2);
+  }
+  if (!p) fail(L, "a %s is needed, not %s", what, luaL_typename(L, i));
+  return p;
+}
+
 /* ---- values ---- */
 
 enum { STEP_BYTES = 16 << 20 };
@@ -139,7 +150,8 @@ int push_value(lua_State *L, binding *b, pl_value v) {
 
 static int collect_tensor(lua_State *L) {
   binding *b = binding_of(L);
-  tensor_data *t = lua_touserdata(L, 1);
+  tensor_data *t = to_tensor(L, 1);
+  if (!t) return 0;
   if (b->c) pl_release(b->c, t->handle);
   t->handle = PL_NONE;
   return 0;
@@ -656,6 +668,7 @@ static bool is_slice_text(const char *s) {
 static int tensor_index(lua_State *L) {
   binding *b = binding_of(L);
   tensor_data *t = to_tensor(L, 1);
+  if (!t) fail(L, "a tensor is needed, not %s", type_name(L, 1));
   if (lua_type(L, 2) == LUA_TSTRING) {
     lua_rawgeti(L, LUA_REGISTRYINDEX, b->methods);
     lua_pushvalue(L, 2);
@@ -690,9 +703,9 @@ static int tensor_index(lua_State *L) {
 
 static int tensor_call(lua_State *L) {
   binding *b = binding_of(L);
-  tensor_data *t = to_tensor(L, 1);
+  pl_value t = check_tensor(L, b, 1, "a subscript");
   mark_line(L, b);
-  return push_value(L, b, subscript(L, b, t->handle, 2, lua_gettop(L) - 1));
+  return push_value(L, b, subscript(L, b, t, 2, lua_gettop(L) - 1));
 }
 
 /* ---- calling the user ---- */
@@ -700,6 +713,7 @@ static int tensor_call(lua_State *L) {
 /* core.call(f, ...) -> true, results ... | false, error. Errors below it know f when a tail call hid its frame. */
 static int call_function(lua_State *L) {
   binding *b = binding_of(L);
+  luaL_checkany(L, 1);
   lua_rawgeti(L, LUA_REGISTRYINDEX, b->functions);
   lua_pushvalue(L, 1);
   lua_rawseti(L, -2, PL_SOURCES + ++b->depth);
@@ -721,6 +735,7 @@ static int handle_of(lua_State *L) { /* a number that is the same for the same v
 
 static int set_printer(lua_State *L) {
   binding *b = binding_of(L);
+  luaL_checktype(L, 1, LUA_TFUNCTION);
   lua_settop(L, 1);
   lua_rawseti(L, LUA_REGISTRYINDEX, b->printer);
   return 0;

@@ -57,6 +57,8 @@ static inline buffer_data *to_buffer(lua_State *L, int i) {
   return t->magic == PL_BUFFER_MAGIC ? t : NULL;
 }
 
+/* The userdata at an index, which must have this metatable (a registry reference). */
+void *check_object(lua_State *L, int i, int metatable, const char *what);
 /* Raises an error at the user's line: the nearest Lua frame outside Perilune. */
 int fail(lua_State *L, const char *format, ...) __attribute__((format(printf, 2, 3), noreturn));
 /* Raises the context's error there, and clears it. */

@@ -311,7 +311,7 @@ static int new_buffer(lua_State *L) {
 }
 
 static int collect_buffer(lua_State *L) {
-  buffer_data *t = to_buffer(L, 1);
+  buffer_data *t = check_buffer(L);
   if (t->b->c && t->frozen != PL_NONE) pl_release(t->b->c, t->frozen);
   release_shared(t->version);
   t->magic = 0;

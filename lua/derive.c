@@ -11,12 +11,13 @@ typedef struct {
 } region_data;
 
 static region_data *check_region(lua_State *L) {
-  region_data *r = lua_touserdata(L, 1);
-  if (!r || !r->region) fail(L, "this derivative has ended");
+  region_data *r = check_object(L, 1, binding_of(L)->regions, "derivative");
+  if (!r->region) fail(L, "this derivative has ended");
   return r;
 }
 
 static const pl_value *read_values(lua_State *L, binding *b, int i, int *n, const char *what) {
+  luaL_checktype(L, i, LUA_TTABLE);
   *n = (int)lua_objlen(L, i);
   pl_value *v = lua_newuserdata(L, (size_t)(*n + 1) * sizeof *v);
   for (int k = 0; k < *n; k++) {
@@ -33,6 +34,7 @@ static int open_region(lua_State *L) {
   int n;
   lua_settop(L, 2);
   const pl_value *x = read_values(L, b, 1, &n, "a derivative");
+  luaL_checktype(L, 2, LUA_TTABLE);
   const char **names = lua_newuserdata(L, (size_t)(n + 1) * sizeof *names);
   for (int k = 0; k < n; k++) {
     lua_rawgeti(L, 2, k + 1);
@@ -61,9 +63,9 @@ static int close_region(lua_State *L) {
 }
 
 static int free_region(lua_State *L) {
-  region_data *r = lua_touserdata(L, 1);
-  if (r && r->region && r->b->c) pl_region_free(r->region);
-  if (r) r->region = NULL;
+  region_data *r = check_object(L, 1, binding_of(L)->regions, "derivative");
+  if (r->region && r->b->c) pl_region_free(r->region);
+  r->region = NULL;
   return 0;
 }
 
@@ -122,6 +124,7 @@ static int region_find_nan(lua_State *L) {
 /* core.pause(f, ...): f runs unrecorded and what it makes is the caller's */
 static int pause_recording(lua_State *L) {
   binding *b = binding_of(L);
+  luaL_checkany(L, 1);
   pl_pause(b->c);
   if (pl_error_status(b->c)) fail_engine(L, b);
   int status = lua_pcall(L, lua_gettop(L) - 1, LUA_MULTRET, 0);

@@ -38,8 +38,8 @@ static int push_sparse(lua_State *L, binding *b, pl_sparse a) {
 }
 
 static int collect_pattern(lua_State *L) {
-  pattern_data *p = lua_touserdata(L, 1);
-  if (p->b->c) pl_sparse_release(p->b->c, (pl_sparse){p->object, PL_NONE});
+  pattern_data *p = check_object(L, 1, binding_of(L)->patterns, "sparse pattern");
+  if (p->magic && p->b->c) pl_sparse_release(p->b->c, (pl_sparse){p->object, PL_NONE});
   p->magic = 0;
   return 0;
 }
@@ -155,8 +155,8 @@ typedef struct {
 } optimizer_data;
 
 static optimizer_data *check_optimizer(lua_State *L) {
-  optimizer_data *o = lua_touserdata(L, 1);
-  if (!o || !o->o) fail(L, "this optimizer has ended");
+  optimizer_data *o = check_object(L, 1, binding_of(L)->optimizers, "optimizer");
+  if (!o->o) fail(L, "this optimizer has ended");
   return o;
 }
 
@@ -177,6 +177,7 @@ static void read_numbers(lua_State *L, binding *b, pl_value v, const pl_info *in
 }
 
 static double *read_list(lua_State *L, optimizer_data *o, int i, double missing) {
+  luaL_checktype(L, i, LUA_TTABLE);
   double *to = lua_newuserdata(L, (size_t)(o->total + 1) * sizeof *to), *p = to;
   for (int k = 0; k < o->n; k++) {
     lua_rawgeti(L, i, k + 1);
@@ -213,6 +214,7 @@ static int push_vector(lua_State *L, optimizer_data *o, const double *x) {
 static int new_lbfgs(lua_State *L) {
   binding *b = binding_of(L);
   lua_settop(L, 4);
+  luaL_checktype(L, 1, LUA_TTABLE);
   int n = (int)lua_objlen(L, 1);
   optimizer_data *o = lua_newuserdata(L, sizeof *o + (size_t)n * sizeof o->info[0]);
   memset(o, 0, sizeof *o);
@@ -245,7 +247,7 @@ static int new_lbfgs(lua_State *L) {
 }
 
 static int collect_optimizer(lua_State *L) {
-  optimizer_data *o = lua_touserdata(L, 1);
+  optimizer_data *o = check_object(L, 1, binding_of(L)->optimizers, "optimizer");
   if (o->b->c && o->o) pl_lbfgs_free(o->o);
   o->o = NULL;
   return 0;

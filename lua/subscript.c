@@ -31,6 +31,9 @@ static pl_value apply(pl_context *c, const char *op, int n, const pl_value *in, 
   return pl_apply1(c, OP(op), n, in, attrs);
 }
 
+/* An index that int64 and arithmetic on it hold. */
+static bool is_whole(double x) { return x == floor(x) && fabs(x) < 9e15; }
+
 static bool range_error(pl_context *c, int64_t i, int64_t m, int axis) {
   pl_error(c, PL_ERROR_INDEX, "index %lld is out of range 1 to %lld on axis %d", (long long)i, (long long)m, axis + 1);
   return false;
@@ -71,7 +74,7 @@ static bool parse_text(pl_context *c, axis_sub *s, const char *text, int64_t m, 
     char *end;
     long long v = strtoll(p, &end, 10);
     if (end != p) {
-      if (v == 0 && k < 2) break;
+      if ((v == 0 && k < 2) || !is_whole((double)v)) break;
       part[k] = v;
       given[k] = true;
     }
@@ -103,7 +106,7 @@ static pl_value index_values(pl_context *c, pl_value v, const pl_info *info) {
   if (info->dtype == PL_BOOL) return PL_NONE;
   for (int64_t i = 0; i < info->count; i++) {
     double x = info->dtype == PL_F64 ? ((const double *)pl_data(c, v))[i] : (double)((const float *)pl_data(c, v))[i];
-    if (x != floor(x)) {
+    if (!is_whole(x)) {
       pl_error(c, PL_ERROR_TYPE, "index %g (entry %lld) is not a whole number", x, (long long)i + 1);
       return PL_NONE;
     }
@@ -144,8 +147,9 @@ static bool parse_tensor(binding *b, selection *s, pl_value v, bool product) {
     if (info.rank > 1) s->x = merge_axes(c, s->x, &x, s->n, info.rank);
     sub->index = apply(c, "nonzero", 1, &v, NULL);
   } else if (info.rank == 0) { /* a number that happens to be a tensor */
-    int64_t k = (int64_t)pl_item(c, v), m = x.shape[s->n];
-    if (pl_item(c, v) != (double)k || k == 0 || k > m || k < -m) return range_error(c, k, m, s->n);
+    double number = pl_item(c, v);
+    int64_t k = is_whole(number) ? (int64_t)number : 0, m = x.shape[s->n];
+    if (k == 0 || k > m || k < -m) return range_error(c, k, m, s->n);
     *sub = (axis_sub){.kind = NUMBER, .start = k < 0 ? k + m : k - 1, .step = 1, .count = 1};
   } else {
     sub->index = index_values(c, v, &info);
@@ -166,7 +170,7 @@ static bool parse_one(lua_State *L, binding *b, selection *s, int i, bool produc
   switch (lua_type(L, i)) {
     case LUA_TNUMBER: {
       double k = lua_tonumber(L, i);
-      if (k != floor(k)) {
+      if (!is_whole(k)) {
         pl_error(c, PL_ERROR_INDEX, "index %g is not a whole number", k);
         return false;
       }
@@ -201,7 +205,7 @@ static bool parse_one(lua_State *L, binding *b, selection *s, int i, bool produc
       for (int k = 0; k < n; k++) {
         lua_rawgeti(L, i, k + 1);
         double v = lua_tonumber(L, -1);
-        bool whole = lua_type(L, -1) == LUA_TNUMBER && v == floor(v);
+        bool whole = lua_type(L, -1) == LUA_TNUMBER && is_whole(v);
         lua_pop(L, 1);
         if (!whole) {
           pl_error(c, PL_ERROR_INDEX, "a range {first, last, step} holds whole numbers");
