@@ -8,7 +8,7 @@
  *   pl_region *r = pl_region_open(c, 1, &x, &in);              // from here on ops are recorded
  *   y = pl_apply1(c, pl_op_find("square"), 1, &in, NULL);
  *   pl_region_close(r);
- *   pl_region_vjp(r, 1, &y, NULL, &g, true);                   // g = dy/dx = 6, owned by the caller
+ *   pl_region_vjp(r, 1, &y, NULL, &g, NULL, true);             // g = dy/dx = 6, owned by the caller
  *   printf("%g\n", pl_item(c, g));
  *   pl_region_free(r); pl_release(c, g); pl_release(c, x); pl_context_free(c);
  *
