@@ -250,12 +250,13 @@ pl_context *pl_context_new(void) {
 
 void pl_context_free(pl_context *c) {
   if (!c) return;
+  c->freeing = true;
+  c->status = PL_OK;
   pl_memo_free(c);
+  pl_suspended_free(c);
   pl_values_free(c);
   for (int i = 0; i < PL_MAX_SCOPES; i++) pl_memory_free(c, c->scopes[i].slots);
-  for (int64_t i = 0; i < c->objects_capacity; i++) /* patterns whose holders never let go */
-    if (c->objects[i]) c->objects[i]->type->destroy(c, c->objects[i]);
-  pl_memory_free(c, c->objects);
+  pl_objects_free(c);
   for (int i = 0; i < c->n_sources; i++) free(c->sources[i]);
   free(c->sources);
   release_cache(c);

@@ -45,6 +45,12 @@ struct pl_context {
   uint32_t line;       /* source << 20 | line of the ops recorded next */
   uint32_t stamp;      /* serial of the last derivative sweep */
   int threads;
+  int running;       /* depth of programs that run: a user's op may start another */
+  struct pl_run *suspended; /* the last interrupted program */
+  bool plain;        /* programs run instruction by instruction */
+  bool check_finite; /* and the first NaN or infinity is an error */
+  bool located;      /* the error's message says where */
+  bool freeing;      /* the context ends: nothing is kept for later */
 
   /* memory */
   void *free_blocks[PL_CLASSES];
@@ -81,6 +87,8 @@ static inline bool pl_interrupted(pl_context *c) {
   }
   return true;
 }
+
+void pl_suspended_free(pl_context *c); /* execute.c */
 
 bool pl_scope_push(pl_context *c, pl_scope *s, uint32_t slot);
 

@@ -81,3 +81,20 @@ void pl_object_release(pl_object *o) {
   }
   o->type->destroy(c, o);
 }
+
+void pl_objects_free(pl_context *c) {
+  /* Objects hold each other: all are pinned, then they let go of one another, then each goes. */
+  int64_t n = 0;
+  for (int64_t i = 0; i < c->objects_capacity; i++)
+    if (c->objects[i]) {
+      c->objects[n++] = c->objects[i];
+      c->objects[n - 1]->refs++;
+      c->objects[n - 1]->interned = false;
+    }
+  for (int64_t i = 0; i < n; i++)
+    if (c->objects[i]->type->clear) c->objects[i]->type->clear(c, c->objects[i]);
+  for (int64_t i = 0; i < n; i++) c->objects[i]->type->destroy(c, c->objects[i]);
+  c->n_objects = c->objects_capacity = 0;
+  pl_memory_free(c, c->objects);
+  c->objects = NULL;
+}

@@ -10,6 +10,7 @@ typedef struct {
   const char *name;
   bool (*equal)(const pl_object *a, const pl_object *b);
   void (*destroy)(pl_context *c, pl_object *o); /* frees what it holds and itself */
+  void (*clear)(pl_context *c, pl_object *o);   /* may be NULL: lets go of other objects; destroy follows */
 } pl_object_type;
 
 /* The first member of every object. */
@@ -26,6 +27,7 @@ struct pl_object {
 pl_object *pl_object_intern(pl_context *c, pl_object *o);
 void pl_object_retain(pl_object *o);
 void pl_object_release(pl_object *o); /* NULL is fine */
+void pl_objects_free(pl_context *c);  /* all that are left, at the context's end */
 uint64_t pl_hash(uint64_t seed, const void *data, size_t bytes);
 
 #endif

@@ -19,6 +19,8 @@ typedef enum { PL_ELEMENTWISE, PL_MOVE, PL_REDUCE, PL_LINEAR, PL_OPAQUE, PL_COMP
  */
 enum { PL_IN_F64 = 1, PL_IN_F32 = 2, PL_IN_I64 = 4, PL_IN_BOOL = 8, PL_FLOATS = 3, PL_NUMBERS = 7, PL_ANY = 15 };
 
+enum { PL_KEEPS_ALL = 0xff };
+
 typedef struct {
   pl_context *c;
   const pl_op *op;
@@ -49,6 +51,21 @@ typedef struct {
   const pl_attr *attrs;
 } pl_jvp;
 
+/* An op with sub-programs in the middle of its work: the runner (execute.c) keeps these on a stack in the heap. `step`
+ * says what comes next: run `child` (its inputs bound by pl_frame_bind; step is called again when it is done), done, or
+ * failed with the error set. Between steps everything is in `state`, so that an interrupted run can go on. */
+typedef enum { PL_NEXT_CALL, PL_NEXT_DONE, PL_NEXT_FAIL } pl_next;
+typedef struct pl_activation {
+  const pl_op *op;
+  const pl_attr *attrs;
+  uint32_t line;
+  int n_in, n_out;
+  pl_slot **in, **out; /* outputs are allocated */
+  void *state;
+  struct pl_frame *child;
+  struct pl_activation *parent;
+} pl_activation;
+
 enum { PL_MAX_SAMPLE = 4 };
 
 /* A valid call for the conformance test. */
@@ -77,7 +94,7 @@ struct pl_op {
   uint8_t dtypes;         /* of its numeric inputs */
   int8_t result;          /* elementwise: dtype of the result, -1 that of the inputs */
   uint8_t masks;          /* bit k: input k is bool, whatever the others are */
-  uint8_t keeps;          /* bit k: input k keeps its dtype (indices, resources): no promotion */
+  uint8_t keeps;          /* bit k: input k keeps its dtype (indices, resources): no promotion; or PL_KEEPS_ALL */
   const char *kernel;     /* elementwise: when its name differs */
   pl_attr_spec attrs[PL_MAX_ATTRS + 1];
 
@@ -93,7 +110,28 @@ struct pl_op {
   int id;                  /* place in the table, */
   pl_kernel fn[PL_DTYPES]; /* and the kernel for this machine: set when the first context is made */
   bool (*sample)(pl_context *c, pl_sampler_random *r, int k, pl_sample *s); /* false: no k-th sample */
+
+  /* Ops that hold sub-programs (ops/control.c). outputs is -1 then, and results() tells. */
+  int (*results)(const pl_attr *attrs);
+  /* Called when the op is about to be recorded inside a region, active inputs flagged: may call itself with other
+   * attributes that keep what the derivative reads (more outputs; the first ones are those asked for). */
+  bool (*augment)(pl_context *c, const pl_op *op, int n, const pl_value *in, const pl_attr *attrs, pl_value *out,
+                  bool *done);
+  size_t state_size; /* of step's state, zeroed before the first call */
+  pl_next (*step)(pl_context *c, pl_activation *a);
+  void (*stop)(pl_context *c, pl_activation *a); /* frees what the state holds; the frame is freed by the runner */
+  void *host; /* a user's op: what its host knows it by */
 };
+
+static inline int pl_attr_count(const pl_op *op) {
+  int n = 0;
+  while (n < PL_MAX_ATTRS && op->attrs[n].name) n++;
+  return n;
+}
+
+static inline int pl_op_results(const pl_op *op, const pl_attr *attrs) {
+  return op->outputs >= 0 ? op->outputs : op->results(attrs);
+}
 
 /* ---- the table ---- */
 
@@ -110,7 +148,8 @@ pl_kernel pl_kernel_find(const char *name, pl_dtype dtype);
 int pl_isa(void); /* 0: baseline, 1: x86-64-v3, 2: x86-64-v4 */
 
 /* Each family's rows; a null name ends them. */
-extern pl_op pl_ops_elementwise[], pl_ops_reduce[], pl_ops_move[], pl_ops_matmul[], pl_ops_random[], pl_ops_sparse[];
+extern pl_op pl_ops_elementwise[], pl_ops_reduce[], pl_ops_move[], pl_ops_matmul[], pl_ops_random[], pl_ops_sparse[],
+    pl_ops_control[];
 
 /* The row of a name known to exist, for rules: PL_OP(add) is looked up once a call site. */
 const pl_op *pl_op_need(const char *name);

@@ -25,7 +25,7 @@ static void pattern_destroy(pl_context *c, pl_object *o) {
   pl_memory_free(c, p);
 }
 
-static const pl_object_type pattern_type = {"pattern", pattern_equal, pattern_destroy};
+static const pl_object_type pattern_type = {"pattern", pattern_equal, pattern_destroy, NULL};
 
 static int32_t *new_ints(pl_context *c, int64_t n) { return pl_memory_new(c, (size_t)(n + 1) * sizeof(int32_t)); }
 
@@ -102,7 +102,7 @@ static void plan_destroy(pl_context *c, pl_object *o) {
   pl_memory_free(c, p);
 }
 
-static const pl_object_type plan_type = {"plan", NULL, plan_destroy};
+static const pl_object_type plan_type = {"plan", NULL, plan_destroy, NULL};
 
 static pl_plan *plan_new(pl_context *c, pl_plan_kind kind) {
   pl_plan *p = pl_memory_new(c, sizeof *p);

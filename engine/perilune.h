@@ -48,7 +48,7 @@ typedef uint64_t pl_value;
 #define PL_NONE ((pl_value)0) /* no value: an error happened, or nothing was given */
 #define PL_ZERO ((pl_value)1) /* the symbolic zero of any shape; only tangents and adjoints may be it */
 
-enum { PL_MAX_RANK = 8, PL_MAX_INPUTS = 1024, PL_MAX_OUTPUTS = 8 };
+enum { PL_MAX_RANK = 8, PL_MAX_INPUTS = 1024, PL_MAX_OUTPUTS = 1024 };
 
 typedef enum { PL_F64, PL_F32, PL_I64, PL_BOOL, PL_DTYPES } pl_dtype;
 
@@ -102,6 +102,10 @@ PL_API pl_value pl_tensor(pl_context *c, pl_dtype dtype, int rank, const int64_t
 PL_API pl_value pl_scalar(pl_context *c, pl_dtype dtype, double x); /* rank 0 */
 /* A 0-d constant shared by all who ask for the same number: the caller owns nothing and must not release it. */
 PL_API pl_value pl_constant(pl_context *c, pl_dtype dtype, double x);
+/* A number of the host's code. While a function is traced it is one that later runs may replace (a value of the trace),
+ * else a constant, which the caller must not release. */
+PL_API pl_value pl_number(pl_context *c, pl_dtype dtype, double x);
+PL_API bool pl_known(const pl_context *c, pl_value v); /* has it data to read? not while it is being traced */
 /* A tensor over the caller's array, not copied. The array must stay until `release(owner)` is called. Where version is
  * given, using the tensor after *version changed is an error: count it up at each write. */
 PL_API pl_value pl_borrow(pl_context *c, pl_dtype dtype, int rank, const int64_t *shape, void *data,
@@ -117,6 +121,12 @@ PL_API pl_value pl_detach(pl_context *c, pl_value v); /* the same data under a h
 /* New values belong to the scope until it ends, unless retained. */
 PL_API void pl_scope_begin(pl_context *c);
 PL_API void pl_scope_end(pl_context *c);
+/* A program (a compiled function, a loop) that pl_interrupt stopped stays in the context, the last one, until it is
+ * continued or another is stopped. pl_continue runs on and writes its results, at most that many, as the caller's own;
+ * returns how many, or -1 with the error set (interrupted again: it can be continued again). */
+PL_API bool pl_suspended(const pl_context *c);
+PL_API int pl_continue(pl_context *c, int most, pl_value *outputs);
+
 /* Between these two nothing is recorded and new values are the caller's. */
 PL_API void pl_pause(pl_context *c);
 PL_API void pl_resume(pl_context *c);
@@ -171,7 +181,7 @@ PL_API const char *pl_op_name(const pl_op *op);
 PL_API const char *pl_op_formula(const pl_op *op); /* one line for help */
 PL_API bool pl_op_internal(const pl_op *op);       /* made by other ops and rules, not offered to users */
 PL_API int pl_op_inputs(const pl_op *op);          /* -1: any number, as one list */
-PL_API int pl_op_outputs(const pl_op *op);
+PL_API int pl_op_outputs(const pl_op *op); /* -1: it depends on the attributes */
 PL_API const pl_attr_spec *pl_op_attrs(const pl_op *op); /* ends at a NULL name */
 
 /* Runs an op, and records it where a recording is open. attrs holds one entry for each of the op's specs (NULL when it

@@ -18,14 +18,9 @@ static void *arena_take(pl_context *c, pl_program *p, size_t bytes) {
   return start;
 }
 
-static int attr_count(const pl_op *op) {
-  int n = 0;
-  while (n < PL_MAX_ATTRS && op->attrs[n].name) n++;
-  return n;
-}
 
-static const pl_attr *copy_attrs(pl_context *c, pl_program *p, const pl_op *op, const pl_attr *attrs) {
-  int n = attr_count(op);
+const pl_attr *pl_program_attrs(pl_context *c, pl_program *p, const pl_op *op, const pl_attr *attrs) {
+  int n = pl_attr_count(op);
   size_t lists = 0;
   for (int i = 0; i < n; i++)
     if (attrs[i].type == PL_ATTR_INTS && attrs[i].n > 0) lists += (size_t)attrs[i].n;
@@ -61,7 +56,7 @@ bool pl_program_append(pl_context *c, pl_program *p, const pl_op *op, int n_in, 
     p->operands_capacity = capacity;
   }
   const pl_attr *copy = NULL;
-  if (op->attrs[0].name && !(copy = copy_attrs(c, p, op, attrs))) return false;
+  if (op->attrs[0].name && !(copy = pl_program_attrs(c, p, op, attrs))) return false;
   uint32_t *o = p->operands + p->n_operands;
   for (int i = 0; i < n_in; i++) o[i] = in[i];
   for (int i = 0; i < n_out; i++) o[n_in + i] = out[i];
@@ -75,7 +70,7 @@ void pl_program_free(pl_context *c, pl_program *p) {
   for (int64_t k = 0; k < p->n; k++) {
     const pl_instruction *q = &p->instructions[k];
     if (!q->attrs) continue;
-    for (int i = attr_count(q->op) - 1; i >= 0; i--)
+    for (int i = pl_attr_count(q->op) - 1; i >= 0; i--)
       if (q->attrs[i].type == PL_ATTR_OBJECT) pl_object_release(q->attrs[i].object);
   }
   for (pl_arena_block *b = p->arena, *next; b; b = next) {

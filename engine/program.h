@@ -29,6 +29,8 @@ typedef struct {
 /* False, and the error set, when there is no memory. Attributes are copied, objects in them retained. */
 bool pl_program_append(pl_context *c, pl_program *p, const pl_op *op, int n_in, const uint32_t *in,
                        const pl_attr *attrs, int n_out, const uint32_t *out);
+/* A copy of attributes in p's arena, for pl_program_append: objects in them are retained. */
+const pl_attr *pl_program_attrs(pl_context *c, pl_program *p, const pl_op *op, const pl_attr *attrs);
 void pl_program_free(pl_context *c, pl_program *p);
 /* "script.lua:12" or "" */
 const char *pl_line_text(const pl_context *c, uint32_t line, char *text);

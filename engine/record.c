@@ -11,8 +11,10 @@ bool pl_record(pl_context *c, const pl_op *op, int n_in, pl_slot *const *in, con
   uint32_t slots_in[8], slots_out[PL_MAX_OUTPUTS], *ids = slots_in;
   if (n_in > 8 && !(ids = pl_memory_new(c, (size_t)n_in * sizeof *ids))) return false;
   bool ok = true;
+  uint8_t active = 0;
   for (int i = 0; i < n_in; i++) {
     ids[i] = pl_slot_index(in[i]->handle);
+    active |= in[i]->flags & PL_FLAG_ACTIVE;
     if (in[i]->recording != r->serial && in[i]->captured != r->serial) {
       in[i]->captured = r->serial;
       if (!pl_scope_push(c, &r->captured, ids[i])) {
@@ -22,6 +24,9 @@ bool pl_record(pl_context *c, const pl_op *op, int n_in, pl_slot *const *in, con
       in[i]->refs++;
     }
   }
+  if (active)
+    for (int i = 0; i < n_out; i++)
+      if (out[i]->dtype <= PL_F32) out[i]->flags |= PL_FLAG_ACTIVE;
   for (int i = 0; i < n_out; i++) slots_out[i] = pl_slot_index(out[i]->handle);
   ok = ok && pl_program_append(c, &r->program, op, n_in, ids, attrs, n_out, slots_out);
   if (ids != slots_in) pl_memory_free(c, ids);
@@ -35,13 +40,16 @@ const char *pl_parameter_name(pl_context *c, pl_value v) {
   return "";
 }
 
-static void recording_free(pl_context *c, pl_tape *r) {
+void pl_tape_free(pl_context *c, pl_tape *r) {
   for (int64_t i = r->scope.n; i-- > 0;)
     if (r->scope.slots[i]) pl_release(c, pl_slot_at(c, r->scope.slots[i])->handle);
   for (int64_t i = 0; i < r->captured.n; i++) pl_release(c, pl_slot_at(c, r->captured.slots[i])->handle);
   pl_program_free(c, &r->program);
   pl_memory_free(c, r->scope.slots);
   pl_memory_free(c, r->captured.slots);
+  pl_release(c, r->vector);
+  pl_memory_free(c, r->given);
+  pl_memory_free(c, r->cells);
   pl_memory_free(c, r);
 }
 
@@ -83,6 +91,7 @@ pl_region *pl_region_open(pl_context *c, int n, const pl_value *x, const char *c
       break;
     }
     inputs[i] = r->inputs[i] = pl_call1(c, PL_OP(identity), x[i], NULL);
+    if ((s = pl_slot_get(c, inputs[i]))) s->flags |= PL_FLAG_ACTIVE;
   }
   if (c->status) {
     pl_region_free(r);
@@ -91,7 +100,8 @@ pl_region *pl_region_open(pl_context *c, int n, const pl_value *x, const char *c
   /* Flag after making the aliases: x[i] may stand in the list twice. */
   for (int i = 0; i < n; i++) {
     pl_slot *s = pl_slot_find(c, x[i]);
-    if (s->recording == r->recording->serial) continue; /* an enclosing derivative's own value: a partial derivative */
+    if (s->recording == r->recording->serial || (s->flags & (PL_FLAG_TRACED | PL_FLAG_CONSTANT)))
+      continue; /* an enclosing derivative's own value: a partial derivative */
     r->x[i] = x[i];
     s->flags |= PL_FLAG_PARAMETER;
     s->parameters++;
@@ -125,13 +135,13 @@ void pl_region_free(pl_region *r) {
   if (!r) return;
   pl_context *c = r->context;
   pl_region_close(r);
-  if (r->outermost && r->recording) recording_free(c, r->recording);
+  if (r->outermost && r->recording) pl_tape_free(c, r->recording);
   for (int i = 0; i < r->n; i++) free(r->names[i]);
   pl_memory_free(c, r);
 }
 
-static bool is_finite(const pl_slot *s) {
-  if (s->flags & PL_FLAG_RESOURCE) return true;
+bool pl_slot_finite(const pl_slot *s) {
+  if (s->flags & (PL_FLAG_RESOURCE | PL_FLAG_TRACED)) return true;
   if (s->dtype == PL_F64) {
     const double *x = s->data;
     for (int64_t i = 0; i < s->count; i++)
@@ -151,7 +161,7 @@ bool pl_region_find_nan(pl_region *r, char *text, size_t size) {
   if (r->spent) return false;
   for (int i = 0; i < r->n; i++) {
     pl_slot *s = pl_slot_find(c, r->inputs[i]);
-    if (s && !is_finite(s)) {
+    if (s && !pl_slot_finite(s)) {
       snprintf(text, size, "the parameter %s is not finite itself", r->names[i] ? r->names[i] : "");
       return true;
     }
@@ -160,13 +170,23 @@ bool pl_region_find_nan(pl_region *r, char *text, size_t size) {
     const pl_instruction *q = &p->instructions[k];
     const uint32_t *o = p->operands + q->operands;
     bool bad = false;
-    for (int i = 0; i < q->n_out; i++) bad = bad || !is_finite(pl_slot_at(c, o[q->n_in + i]));
+    for (int i = 0; i < q->n_out; i++) bad = bad || !pl_slot_finite(pl_slot_at(c, o[q->n_in + i]));
     if (!bad) continue;
+    pl_slot *in[3];
+    for (int i = 0; i < q->n_in && i < 3; i++) in[i] = pl_slot_at(c, o[i]);
+    pl_describe_nan(c, q->op, q->line, q->n_in, in, text, size);
+    return true;
+  }
+  return false;
+}
+
+void pl_describe_nan(pl_context *c, const pl_op *op, uint32_t at, int n_in, pl_slot *const *in, char *text,
+                     size_t size) {
     char line[PL_TEXT], shape[PL_TEXT];
-    int n = snprintf(text, size, "%s%s%s first gave a NaN or infinity", q->op->name,
-                     *pl_line_text(c, q->line, line) ? " at " : "", line);
-    for (int i = 0; i < q->n_in && i < 3 && n > 0 && (size_t)n < size; i++) {
-      pl_slot *s = pl_slot_at(c, o[i]);
+    int n = snprintf(text, size, "%s%s%s first gave a NaN or infinity", op->name,
+                     *pl_line_text(c, at, line) ? " at " : "", line);
+    for (int i = 0; i < n_in && i < 3 && n > 0 && (size_t)n < size; i++) {
+      const pl_slot *s = in[i];
       if (s->flags & PL_FLAG_RESOURCE) continue;
       double lo = INFINITY, hi = -INFINITY;
       for (int64_t j = 0; j < s->count && s->dtype <= PL_I64; j++) {
@@ -180,9 +200,6 @@ bool pl_region_find_nan(pl_region *r, char *text, size_t size) {
         n += snprintf(text + n, size - (size_t)n, "%s argument %d %s from %g to %g", i ? "," : ":", i + 1,
                       pl_shape_text(shape, s->rank, s->shape), lo, hi);
     }
-    return true;
-  }
-  return false;
 }
 
 bool pl_replay(pl_region *r, int64_t k, pl_value *outputs) {

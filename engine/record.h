@@ -1,17 +1,30 @@
-/* record.h: recordings and their regions. There is one program for each outermost recording; an inner derivative is a
- * region of it. */
+/* record.h: recordings, their regions, and traces. There is one program for each outermost recording; an inner
+ * derivative is a region of it. A trace is a recording in which only shape rules run: it becomes a body (body.h). */
 #ifndef PL_RECORD_H
 #define PL_RECORD_H
 
 #include "program.h"
 
-typedef struct pl_tape {
+typedef struct pl_tape pl_tape;
+
+struct pl_tape {
   pl_program program;
   pl_scope scope;    /* values born in it */
   pl_scope captured; /* owned values that it reads, retained once */
   uint32_t serial;
   pl_region *open; /* innermost open region */
-} pl_tape;
+
+  bool traced;           /* only shape rules run */
+  struct pl_tape *outer; /* a trace: what was being recorded around it */
+  pl_scope *outer_scope;
+  uint32_t outer_line;
+  int n_given;
+  pl_value *given;   /* its inputs */
+  pl_value numbers;  /* the input whose cells are the numbers met while tracing, or PL_NONE */
+  pl_value vector;   /* the numbers as a tensor, made when they are asked for */
+  uint64_t *cells;   /* what they are now */
+  int64_t n_cells, cells_capacity;
+};
 
 struct pl_region {
   pl_context *context;
@@ -31,6 +44,11 @@ bool pl_record(pl_context *c, const pl_op *op, int n_in, pl_slot *const *in, con
                pl_slot *const *out);
 /* The name under which an open region differentiates with respect to v; "" when unknown. */
 const char *pl_parameter_name(pl_context *c, pl_value v);
+void pl_tape_free(pl_context *c, pl_tape *t);
+bool pl_slot_finite(const pl_slot *s);
+/* "log at script.lua:3 first gave a NaN or infinity: argument 1 {3} from -1 to 2" */
+void pl_describe_nan(pl_context *c, const pl_op *op, uint32_t line, int n_in, pl_slot *const *in, char *text,
+                     size_t size);
 /* Runs instruction k again on its recorded inputs; writes handles of fresh outputs. For tests of replay. */
 bool pl_replay(pl_region *r, int64_t k, pl_value *outputs);
 

@@ -2,7 +2,8 @@
  * the kernel and appends the instruction to the open recording. Eager execution and replay share this path. */
 #include <string.h>
 
-#include "record.h"
+#include "body.h"
+#include "execute.h"
 #include "schedule.h"
 
 static bool count_error(pl_context *c, const pl_op *op, int n) {
@@ -13,6 +14,7 @@ static bool count_error(pl_context *c, const pl_op *op, int n) {
 /* The dtype that the op computes in: the common one of its numeric inputs, or f64 when the op lacks it. */
 static pl_dtype common_dtype(const pl_op *op, int n, pl_slot *const *in) {
   static const uint8_t rank[] = {3, 2, 1, 0}; /* f64 > f32 > i64 > bool */
+  if (op->keeps == PL_KEEPS_ALL) return PL_F64;
   int best = -1;
   bool has_f32 = false, has_i64 = false;
   for (int i = 0; i < n; i++) {
@@ -33,14 +35,15 @@ static bool apply_general(pl_context *c, const pl_op *op, int n, const pl_value 
 bool pl_execute(pl_context *c, const pl_op *op, int n, const pl_value *inputs, const pl_attr *attrs, pl_value *outputs,
                 bool donate) {
   /* The common case, kept short: elementwise on tensors of one shape and dtype. */
+  if (c->recording && c->recording->traced) return apply_general(c, op, n, inputs, attrs, outputs, false);
   if (op->kind == PL_ELEMENTWISE && n <= 2 && !op->masks && !donate && op->result < 0 && c->status == PL_OK &&
       !atomic_load_explicit(&c->interrupted, memory_order_relaxed) && n == op->inputs) {
     pl_slot *in[2] = {pl_slot_find(c, inputs[0]), n == 2 ? pl_slot_find(c, inputs[1]) : NULL};
     pl_slot *x = in[0], *y = in[1];
-    if (x && !(x->flags & (PL_FLAG_CHECK | PL_FLAG_RESOURCE)) && (op->dtypes >> x->dtype & 1)) {
+    if (x && !(x->flags & (PL_FLAG_CHECK | PL_FLAG_RESOURCE | PL_FLAG_TRACED)) && (op->dtypes >> x->dtype & 1)) {
       bool same = true;
       if (n == 2) {
-        same = y && !(y->flags & (PL_FLAG_CHECK | PL_FLAG_RESOURCE)) && y->dtype == x->dtype;
+        same = y && !(y->flags & (PL_FLAG_CHECK | PL_FLAG_RESOURCE | PL_FLAG_TRACED)) && y->dtype == x->dtype;
         if (same && y->rank == 0) {
           /* x (op) number */
         } else if (same) {
@@ -76,7 +79,11 @@ bool pl_apply(pl_context *c, const pl_op *op, int n, const pl_value *inputs, con
 }
 
 pl_value pl_apply1(pl_context *c, const pl_op *op, int n, const pl_value *inputs, const pl_attr *attrs) {
-  pl_value out[PL_MAX_OUTPUTS] = {PL_NONE};
+  if (op->outputs == 1) {
+    pl_value v = PL_NONE;
+    return pl_execute(c, op, n, inputs, attrs, &v, false) ? v : PL_NONE;
+  }
+  pl_value out[PL_MAX_OUTPUTS];
   return pl_execute(c, op, n, inputs, attrs, out, false) ? out[0] : PL_NONE;
 }
 
@@ -86,7 +93,8 @@ static bool prepare_inputs(pl_context *c, const pl_op *op, int n, const pl_value
     pl_slot *s = pl_slot_get(c, inputs[i]);
     if (!s || ((s->flags & PL_FLAG_CHECK) && !pl_slot_check(c, s))) return false;
     in[i] = s;
-    if ((s->flags & PL_FLAG_RESOURCE) && !(op->keeps >> (i < 8 ? i : 7) & 1)) {
+    if ((s->flags & PL_FLAG_TRACED) && !(c->recording && c->recording->traced)) return !pl_slot_unknown(c, s);
+    if ((s->flags & PL_FLAG_RESOURCE) && !(op->keeps >> (i < 8 ? i : 7) & 1)) { /* PL_KEEPS_ALL has all bits */
       pl_error(c, PL_ERROR_TYPE, "%s: argument %d is a %s, not a tensor", op->name, i + 1,
                ((pl_resource *)s->data)->name);
       return false;
@@ -98,6 +106,7 @@ static bool prepare_inputs(pl_context *c, const pl_op *op, int n, const pl_value
     }
   }
   *dtype = common_dtype(op, n, in);
+  if (op->keeps == PL_KEEPS_ALL) return true;
   for (int i = 0; i < n; i++) {
     if ((i < 8 && (op->masks | op->keeps) >> i & 1) || in[i]->dtype == (uint8_t)*dtype) continue;
     handles[i] = pl_cast(c, inputs[i], *dtype);
@@ -112,8 +121,9 @@ static bool run(pl_context *c, const pl_op *op, const pl_call *call, pl_dtype dt
     outputs[0] = r ? pl_value_resource(c, r) : PL_NONE;
     return outputs[0] != PL_NONE;
   }
+  int n_out = pl_op_results(op, call->attrs);
   pl_spec specs[PL_MAX_OUTPUTS];
-  for (int i = 0; i < op->outputs; i++) specs[i] = (pl_spec){.dtype = dtype};
+  for (int i = 0; i < n_out; i++) specs[i] = (pl_spec){.dtype = dtype};
   if (op->kind == PL_ELEMENTWISE) {
     if (!pl_broadcast_shapes(call, call->n, call->in, specs)) return false;
     if (op->result >= 0) specs[0].dtype = (pl_dtype)op->result;
@@ -123,7 +133,7 @@ static bool run(pl_context *c, const pl_op *op, const pl_call *call, pl_dtype dt
   pl_slot *out[PL_MAX_OUTPUTS];
   donate = donate && op->in_place && pl_value_unique(c, call->handles[0]) &&
            specs[0].dtype == (pl_dtype)call->in[0]->dtype && pl_spec_count(&specs[0]) == call->in[0]->count;
-  for (int i = 0; i < op->outputs; i++) {
+  for (int i = 0; i < n_out; i++) {
     outputs[i] = pl_value_new(c, &specs[i], op->share || (donate && i == 0) ? call->in[0] : NULL);
     if (outputs[i] == PL_NONE) return false;
     out[i] = pl_slot_at(c, pl_slot_index(outputs[i]));
@@ -132,17 +142,59 @@ static bool run(pl_context *c, const pl_op *op, const pl_call *call, pl_dtype dt
     if (call->in[0]->flags & PL_FLAG_BORROWED) out[0]->flags |= PL_FLAG_BORROWED;
   } else if (op->kind == PL_ELEMENTWISE) {
     pl_elementwise(call, dtype, out[0]);
+  } else if (op->step) {
+    return pl_run_op(c, call, n_out, outputs, out);
   } else {
     op->run(call, out);
   }
   return c->status == PL_OK;
 }
 
+/* In a trace only the shape rule runs. */
+static bool trace(pl_context *c, const pl_op *op, const pl_call *call, pl_dtype dtype, pl_value *outputs) {
+  int n_out = pl_op_results(op, call->attrs);
+  pl_spec specs[PL_MAX_OUTPUTS];
+  for (int i = 0; i < n_out; i++) specs[i] = (pl_spec){.dtype = dtype};
+  if (op->make) {
+    specs[0].dtype = PL_DTYPES;
+  } else if (op->kind == PL_ELEMENTWISE) {
+    if (!op->fn[dtype]) {
+      pl_error(c, PL_ERROR_TYPE, "%s does not compute in %s", op->name, pl_dtype_name(dtype));
+      return false;
+    }
+    if (!pl_broadcast_shapes(call, call->n, call->in, specs)) return false;
+    if (op->result >= 0) specs[0].dtype = (pl_dtype)op->result;
+  } else if (!op->shape(call, specs) || c->status) {
+    return false;
+  }
+  for (int i = 0; i < n_out; i++)
+    if ((outputs[i] = pl_value_traced(c, &specs[i])) == PL_NONE) return false;
+  return true;
+}
+
+/* Is everything that the op reads known, and of no recording that is open? Then it runs now, in a trace too. */
+static bool known(pl_context *c, const pl_op *op, int n, pl_slot *const *in) {
+  if (op == PL_OP(identity)) return false; /* it makes a recording's own value of another's */
+  if (n == 0) return op != PL_OP(zeros);   /* which costs less where it stands */
+  bool constants = true;
+  for (int i = 0; i < n; i++) {
+    if (in[i]->flags & PL_FLAG_TRACED) return false;
+    constants = constants && (in[i]->flags & PL_FLAG_CONSTANT);
+    for (const pl_tape *t = c->recording; in[i]->recording && t; t = t->outer)
+      if (t->serial == in[i]->recording) return false;
+  }
+  return !constants;
+}
+
 static bool apply_general(pl_context *c, const pl_op *op, int n, const pl_value *inputs, const pl_attr *attrs,
                           pl_value *outputs, bool donate) {
-  int n_out = op->outputs;
+  int n_out = pl_op_results(op, attrs);
   for (int i = 0; i < n_out; i++) outputs[i] = PL_NONE;
   if (c->status || pl_interrupted(c)) return false;
+  if (n_out > PL_MAX_OUTPUTS) {
+    pl_error(c, PL_ERROR_ARGUMENT, "%s: %d results; at most %d are possible", op->name, n_out, PL_MAX_OUTPUTS);
+    return false;
+  }
   if (op->inputs >= 0 && n != op->inputs) return count_error(c, op, n);
   if (n > PL_MAX_INPUTS || (op->inputs < 0 && n < 1)) {
     pl_error(c, PL_ERROR_ARGUMENT, "%s takes 1 to %d tensors, not %d", op->name, PL_MAX_INPUTS, n);
@@ -158,16 +210,38 @@ static bool apply_general(pl_context *c, const pl_op *op, int n, const pl_value 
     return made;
   }
 
+  if (op->augment && c->recording && c->recording->open) {
+    bool done = false;
+    if (!op->augment(c, op, n, inputs, attrs, outputs, &done) || done) return c->status == PL_OK;
+  }
   pl_value handles[PL_MAX_INPUTS];
   for (int i = 0; i < n; i++) handles[i] = inputs[i];
   pl_slot *in[PL_MAX_INPUTS];
-  pl_dtype dtype;
+  pl_dtype dtype = PL_F64;
   bool ok = prepare_inputs(c, op, n, inputs, handles, in, &dtype);
+  bool recorded = c->recording != NULL;
   if (ok) {
     pl_call call = {c, op, n, in, handles, attrs};
-    ok = run(c, op, &call, dtype, outputs, donate);
+    if (recorded && c->recording->traced) {
+      if (known(c, op, n, in)) {
+        pl_tape *t = c->recording;
+        c->recording = NULL;
+        ok = run(c, op, &call, dtype, outputs, false);
+        c->recording = t;
+        recorded = false;
+      } else {
+        for (int i = 0; i < n; i++)
+          if (in[i]->flags & PL_FLAG_NUMBER) {
+            handles[i] = pl_trace_cell(c, in[i]);
+            if (!(in[i] = pl_slot_get(c, handles[i]))) return false;
+          }
+        ok = trace(c, op, &call, dtype, outputs);
+      }
+    } else {
+      ok = run(c, op, &call, dtype, outputs, donate);
+    }
   }
-  if (ok && c->recording) {
+  if (ok && recorded) {
     pl_slot *out[PL_MAX_OUTPUTS];
     for (int i = 0; i < n_out; i++) out[i] = pl_slot_at(c, pl_slot_index(outputs[i]));
     ok = pl_record(c, op, n, in, attrs, n_out, out);

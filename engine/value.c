@@ -66,7 +66,7 @@ void pl_slot_free(pl_context *c, pl_slot *s) {
   c->live--;
   if (s->flags & PL_FLAG_RESOURCE) {
     pl_resource *r = s->data;
-    if (r) r->destroy(c, r);
+    if (r && --r->refs < 0) r->destroy(c, r);
   } else {
     drop_buffer(c, s->buffer);
   }
@@ -80,8 +80,8 @@ void pl_slot_free(pl_context *c, pl_slot *s) {
 static pl_value born(pl_context *c, pl_slot *s) {
   s->recording = 0;
   s->instruction = 0;
-  if (c->recording) {
-    s->recording = c->recording->serial;
+  if (c->recording && (!c->recording->traced || (s->flags & PL_FLAG_TRACED))) {
+    s->recording = c->recording->serial; /* what is made with its data inside a trace is known, and captured */
     s->instruction = (uint32_t)c->recording->program.n;
   }
   if (c->scope && !pl_scope_push(c, c->scope, pl_slot_index(s->handle))) {
@@ -141,6 +141,61 @@ pl_value pl_value_new(pl_context *c, const pl_spec *spec, const pl_slot *share) 
   return born(c, s);
 }
 
+pl_value pl_value_traced(pl_context *c, const pl_spec *spec) {
+  int64_t count = spec->dtype == PL_DTYPES ? 0 : pl_spec_count(spec);
+  if (count < 0) {
+    char text[PL_TEXT];
+    pl_error(c, PL_ERROR_SHAPE, "a tensor of shape %s has more than 2^31 - 1 elements",
+             pl_shape_text(text, spec->rank, spec->shape));
+    return PL_NONE;
+  }
+  pl_slot *s = c->status ? NULL : take_slot(c);
+  if (!s) return PL_NONE;
+  s->data = NULL;
+  s->buffer = NULL;
+  s->count = count;
+  s->flags = PL_FLAG_TRACED;
+  if (spec->dtype == PL_DTYPES) {
+    s->dtype = PL_F64;
+    s->rank = 0;
+    s->flags |= PL_FLAG_RESOURCE;
+  } else {
+    s->dtype = (uint8_t)spec->dtype;
+    s->rank = (uint8_t)spec->rank;
+    for (int i = 0; i < spec->rank; i++) s->shape[i] = spec->shape[i];
+  }
+  return born(c, s);
+}
+
+void pl_spec_of(const pl_slot *s, pl_spec *spec) {
+  *spec = (pl_spec){.dtype = s->flags & PL_FLAG_RESOURCE ? PL_DTYPES : (pl_dtype)s->dtype, .rank = s->rank};
+  for (int i = 0; i < s->rank; i++) spec->shape[i] = s->shape[i];
+}
+
+pl_value pl_value_over(pl_context *c, const pl_slot *model) {
+  pl_slot *s = c->status ? NULL : take_slot(c);
+  if (!s) return PL_NONE;
+  pl_buffer *b = NULL;
+  if (!(model->flags & PL_FLAG_RESOURCE)) {
+    if (!(b = pl_memory_new(c, sizeof *b))) {
+      s->buffer = NULL;
+      s->flags = 0;
+      pl_slot_free(c, s);
+      return PL_NONE;
+    }
+    *b = (pl_buffer){.refs = 2}; /* never unique: nothing is written in place */
+  }
+  s->data = model->data;
+  s->buffer = b;
+  s->count = model->count;
+  s->dtype = model->dtype;
+  s->rank = model->rank;
+  s->flags = model->flags & PL_FLAG_RESOURCE;
+  s->recording = s->instruction = 0;
+  memcpy(s->shape, model->shape, sizeof s->shape);
+  return s->handle;
+}
+
 pl_value pl_value_resource(pl_context *c, pl_resource *r) {
   pl_slot *s = c->status ? NULL : take_slot(c);
   if (!s) {
@@ -192,9 +247,16 @@ bool pl_slot_check(pl_context *c, pl_slot *s) {
   return true;
 }
 
-pl_resource *pl_resource_get(pl_context *c, pl_value v, const char *name) {
-  pl_slot *s = pl_slot_get(c, v);
-  if (!s) return NULL;
+bool pl_slot_unknown(pl_context *c, const pl_slot *s) {
+  if (!(s->flags & PL_FLAG_TRACED)) return false;
+  pl_error(c, PL_ERROR_STATE,
+           "this value is not known here: the function is traced once to make a program, only shapes exist while it "
+           "is. Use pl.where or pl.cond instead of an if on a value, pl.while_loop for a loop that ends on one, and "
+           "return what you want to see");
+  return true;
+}
+
+pl_resource *pl_slot_resource(pl_context *c, const pl_slot *s, const char *name) {
   pl_resource *r = s->flags & PL_FLAG_RESOURCE ? s->data : NULL;
   if (!r || strcmp(r->name, name)) {
     pl_error(c, PL_ERROR_TYPE, "expected a %s, not a %s", name, r ? r->name : "tensor");
@@ -203,9 +265,14 @@ pl_resource *pl_resource_get(pl_context *c, pl_value v, const char *name) {
   return r;
 }
 
+pl_resource *pl_resource_get(pl_context *c, pl_value v, const char *name) {
+  pl_slot *s = pl_slot_get(c, v);
+  return s && !pl_slot_unknown(c, s) ? pl_slot_resource(c, s, name) : NULL;
+}
+
 bool pl_value_unique(pl_context *c, pl_value v) {
   pl_slot *s = pl_slot_find(c, v);
-  return s && s->refs == 1 && !(s->flags & (PL_FLAG_RESOURCE | PL_FLAG_BORROWED)) && s->buffer->refs == 1 &&
+  return s && s->refs == 1 && !(s->flags & (PL_FLAG_RESOURCE | PL_FLAG_BORROWED | PL_FLAG_TRACED)) && s->buffer->refs == 1 &&
          !s->buffer->release;
 }
 
@@ -285,6 +352,7 @@ pl_value pl_constant(pl_context *c, pl_dtype dtype, double x) {
   pl_release(c, c->retired[c->n_retired & 15]);
   c->retired[c->n_retired++ & 15] = e->value;
   *e = (pl_constant_entry){bits, v, (int)dtype};
+  pl_slot_find(c, v)->flags |= PL_FLAG_CONSTANT;
   return v;
 }
 
@@ -335,6 +403,12 @@ pl_value pl_detach(pl_context *c, pl_value v) {
     pl_error(c, PL_ERROR_TYPE, "only tensors can be detached");
     return PL_NONE;
   }
+  if (s->flags & PL_FLAG_TRACED) {
+    pl_error(c, PL_ERROR_STATE,
+             "detach copies a value out of a recording, but this function is traced and its values are not known yet: "
+             "pl.stop_gradient(x) is the same number with no derivative");
+    return PL_NONE;
+  }
   pl_spec spec = {s->dtype, s->rank, {0}};
   memcpy(spec.shape, s->shape, sizeof spec.shape);
   pl_pause(c);
@@ -343,6 +417,11 @@ pl_value pl_detach(pl_context *c, pl_value v) {
   if (d != PL_NONE && (s->flags & PL_FLAG_BORROWED))
     memcpy(pl_slot_find(c, d)->data, s->data, (size_t)s->count * pl_dtype_size(s->dtype));
   return d;
+}
+
+bool pl_known(const pl_context *c, pl_value v) {
+  pl_slot *s = pl_slot_find(c, v);
+  return s && !(s->flags & PL_FLAG_TRACED);
 }
 
 int pl_dtype_of(const pl_context *c, pl_value v) {
@@ -365,6 +444,7 @@ bool pl_describe(pl_context *c, pl_value v, pl_info *info) {
 const void *pl_data(pl_context *c, pl_value v) {
   pl_slot *s = pl_slot_get(c, v);
   if (!s || ((s->flags & PL_FLAG_BORROWED) && !pl_slot_check(c, s))) return NULL;
+  if (pl_slot_unknown(c, s)) return NULL;
   if (s->flags & PL_FLAG_RESOURCE) {
     pl_error(c, PL_ERROR_TYPE, "a %s holds no numbers to read", ((pl_resource *)s->data)->name);
     return NULL;

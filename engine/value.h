@@ -20,12 +20,17 @@ typedef struct pl_resource {
   void (*destroy)(pl_context *c, struct pl_resource *r);
   const char *name;
   int64_t bytes; /* counted by whoever makes it */
+  int32_t refs;  /* holders beside the first */
 } pl_resource;
 
 enum {
   PL_FLAG_RESOURCE = 1,
   PL_FLAG_PARAMETER = 2, /* active under another handle in an open region: must not be read directly */
   PL_FLAG_BORROWED = 4,  /* its buffer has a version to check */
+  PL_FLAG_TRACED = 8,    /* stands for a value of a program being traced: it has a shape and no data */
+  PL_FLAG_ACTIVE = 16,   /* depends on the inputs of an open region */
+  PL_FLAG_CONSTANT = 32, /* a number of a rule, or of a body: not captured but copied into the body */
+  PL_FLAG_NUMBER = 64,   /* a number that a traced function met: a cell of its numbers when it is recorded */
   PL_FLAG_CHECK = PL_FLAG_PARAMETER | PL_FLAG_BORROWED,
 };
 
@@ -44,6 +49,7 @@ typedef struct pl_slot {
   int32_t shape[PL_MAX_RANK];
   uint32_t generation;
   uint32_t next_free;
+  uint32_t local; /* its number in the body that is being closed */
 } pl_slot;
 
 static inline uint32_t pl_slot_index(pl_value v) { return (uint32_t)(v >> 32) & ((1u << PL_SLOT_BITS) - 1); }
@@ -63,7 +69,7 @@ static inline pl_slot *pl_slot_find(const pl_context *c, pl_value v) {
 /* The slot of a live handle; NULL, with the error set, for any other. */
 pl_slot *pl_slot_get(pl_context *c, pl_value v);
 
-/* Shape of a tensor to be made. */
+/* Shape of a tensor to be made; dtype PL_DTYPES: a resource. */
 typedef struct {
   pl_dtype dtype;
   int rank;
@@ -76,6 +82,13 @@ int64_t pl_spec_count(const pl_spec *spec); /* -1 when it does not fit int32 ind
  * for a fresh, uninitialized one (its padding is zero). */
 pl_value pl_value_new(pl_context *c, const pl_spec *spec, const pl_slot *share);
 pl_value pl_value_resource(pl_context *c, pl_resource *r); /* takes r over; destroys it on an error */
+pl_value pl_value_traced(pl_context *c, const pl_spec *spec); /* without data; belongs to the open trace */
+void pl_spec_of(const pl_slot *s, pl_spec *spec);
+/* A handle, the caller's, to memory that is not ours and must stay until it is released (and is then surely dead). */
+pl_value pl_value_over(pl_context *c, const pl_slot *s);
+/* The resource of this name in a slot; NULL, with the error set, for anything else. */
+bool pl_slot_unknown(pl_context *c, const pl_slot *s); /* true, with the error set, for a traced value */
+pl_resource *pl_slot_resource(pl_context *c, const pl_slot *s, const char *name);
 pl_resource *pl_resource_get(pl_context *c, pl_value v, const char *name);
 void pl_slot_free(pl_context *c, pl_slot *s);
 /* Is the handle the only one to its buffer, so that it may be written in place? */

@@ -132,7 +132,7 @@ void step_collector(lua_State *L, binding *b) {
   b->next_step = used + STEP_BYTES;
 }
 
-static int push_handle(lua_State *L, binding *b, pl_value v, bool owning) {
+int push_handle(lua_State *L, binding *b, pl_value v, bool owning) {
   tensor_data *t = lua_newuserdata(L, sizeof *t);
   t->magic = PL_TENSOR_MAGIC;
   t->handle = v;
@@ -220,12 +220,12 @@ pl_value check_value(lua_State *L, binding *b, int i, int like, const char *what
     case LUA_TNUMBER: {
       double x = lua_tonumber(L, i);
       pl_dtype dtype = like == PL_F32 ? PL_F32 : like == PL_I64 && x == floor(x) && fabs(x) < 9e15 ? PL_I64 : PL_F64;
-      pl_value v = pl_constant(b->c, dtype, x);
+      pl_value v = pl_number(b->c, dtype, x);
       if (v == PL_NONE) fail_engine(L, b);
       return v;
     }
     case LUA_TBOOLEAN: {
-      pl_value v = pl_constant(b->c, PL_BOOL, lua_toboolean(L, i));
+      pl_value v = pl_number(b->c, PL_BOOL, lua_toboolean(L, i));
       if (v == PL_NONE) fail_engine(L, b);
       return v;
     }
@@ -916,6 +916,7 @@ __attribute__((visibility("default"))) int luaopen_perilune(lua_State *L) {
     open_subscripts(L, b, core);
     open_constructors(L, b, core);
     open_derivatives(L, b, core);
+    open_programs(L, b, core);
     open_solvers(L, b, core);
     lua_getfield(L, LUA_REGISTRYINDEX, "_LOADED");
     lua_pushvalue(L, core);

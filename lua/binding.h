@@ -15,7 +15,8 @@ enum { PL_SOURCES = 64, PL_LIST = 2 * PL_MAX_RANK };
 /* One a Lua state, in a userdata that the registry keeps; every closure has it as its first upvalue. */
 typedef struct {
   pl_context *c;                                                                 /* NULL once the state is closing */
-  int owning, borrowed, methods, places, buffers, regions, patterns, optimizers; /* registry references of metatables */
+  int owning, borrowed, methods, places, buffers, regions, patterns, optimizers, traces,
+      programs; /* registry references of metatables */
   int printer, functions; /* the function that prints tensors; functions whose pointers stand in `sources` */
   struct {
     const void *function;
@@ -63,6 +64,8 @@ void *check_object(lua_State *L, int i, int metatable, const char *what);
 int fail(lua_State *L, const char *format, ...) __attribute__((format(printf, 2, 3), noreturn));
 /* Raises the context's error there, and clears it. */
 int fail_engine(lua_State *L, binding *b) __attribute__((noreturn));
+/* Pushes a tensor for a handle; owning: with a reference that its finalizer drops. */
+int push_handle(lua_State *L, binding *b, pl_value v, bool owning);
 /* Pushes a tensor for a value that an engine call returned, or raises its error. */
 int push_value(lua_State *L, binding *b, pl_value v);
 /* Tells the engine where in the script the next op stands, when one is being recorded. */
@@ -92,6 +95,7 @@ pl_value subscript(lua_State *L, binding *b, pl_value x, int first, int n);
 void open_subscripts(lua_State *L, binding *b, int core);
 void open_constructors(lua_State *L, binding *b, int core); /* construct.c */
 void open_derivatives(lua_State *L, binding *b, int core);  /* derive.c */
+void open_programs(lua_State *L, binding *b, int core);    /* program.c */
 void open_solvers(lua_State *L, binding *b, int core);      /* solvers.c */
 
 pl_context *perilune_context(lua_State *L);

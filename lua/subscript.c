@@ -104,7 +104,7 @@ static bool parse_text(pl_context *c, axis_sub *s, const char *text, int64_t m, 
 static pl_value index_values(pl_context *c, pl_value v, const pl_info *info) {
   if (info->dtype == PL_I64) return v;
   if (info->dtype == PL_BOOL) return PL_NONE;
-  for (int64_t i = 0; i < info->count; i++) {
+  for (int64_t i = 0; i < info->count && pl_known(c, v); i++) {
     double x = info->dtype == PL_F64 ? ((const double *)pl_data(c, v))[i] : (double)((const float *)pl_data(c, v))[i];
     if (!is_whole(x)) {
       pl_error(c, PL_ERROR_TYPE, "index %g (entry %lld) is not a whole number", x, (long long)i + 1);
@@ -146,7 +146,7 @@ static bool parse_tensor(binding *b, selection *s, pl_value v, bool product) {
     }
     if (info.rank > 1) s->x = merge_axes(c, s->x, &x, s->n, info.rank);
     sub->index = apply(c, "nonzero", 1, &v, NULL);
-  } else if (info.rank == 0) { /* a number that happens to be a tensor */
+  } else if (info.rank == 0 && pl_known(c, v)) { /* a number that happens to be a tensor */
     double number = pl_item(c, v);
     int64_t k = is_whole(number) ? (int64_t)number : 0, m = x.shape[s->n];
     if (k == 0 || k > m || k < -m) return range_error(c, k, m, s->n);
@@ -279,7 +279,7 @@ static pl_value gather_paired(pl_context *c, pl_value x, int n, const int *axes,
   for (int i = 0; i < n; i++) {
     int64_t m = info.shape[first + i];
     pl_info list;
-    const int64_t *p = pl_describe(c, index[i], &list) ? pl_data(c, index[i]) : NULL;
+    const int64_t *p = pl_describe(c, index[i], &list) && pl_known(c, index[i]) ? pl_data(c, index[i]) : NULL;
     for (int64_t k = 0; p && k < list.count; k++)
       if (p[k] < 1 || p[k] > m) return range_error(c, p[k], m, axes[i]), PL_NONE;
     pl_value zero_based[] = {index[i], pl_constant(c, PL_I64, 1)};

@@ -74,6 +74,19 @@ static void copy_shape(const pl_slot *x, pl_spec *out) {
   memcpy(out->shape, x->shape, sizeof out->shape);
 }
 
+/* ---- numbers and derivatives that end ---- */
+
+/* number: cell `cell` of a vector of 8-byte cells, as a 0-d tensor of the dtype (body.h) */
+static bool number_shape(const pl_call *call, pl_spec *out) {
+  out->dtype = (pl_dtype)call->attrs[1].i;
+  return true;
+}
+static void number_run(const pl_call *call, pl_slot **out) {
+  memcpy(out[0]->data, (const double *)call->in[0]->data + call->attrs[0].i, 8);
+}
+static void no_vjp(pl_vjp *v) { (void)v; }
+static void no_jvp(pl_jvp *j) { j->dt[0] = PL_ZERO; }
+
 /* ---- shapes ---- */
 
 static bool identity_shape(const pl_call *call, pl_spec *out) { return copy_shape(call->in[0], out), true; }
@@ -369,11 +382,6 @@ static bool pad_expand(pl_context *c, const pl_op *op, int n, const pl_value *in
 /* ---- gather and scatter: attribute axis; index is input 1, 1-based ---- */
 
 static bool check_index(const pl_call *call, const pl_slot *index, int64_t m) {
-  if (index->dtype != PL_I64) {
-    pl_error(call->c, PL_ERROR_TYPE, "%s: indices are i64, not %s", call->op->name,
-             pl_dtype_name((pl_dtype)index->dtype));
-    return false;
-  }
   const int64_t *i = index->data;
   int64_t bad = 0;
   for (int64_t k = 0; k < index->count; k++) bad |= i[k] < 1 || i[k] > m;
@@ -405,7 +413,10 @@ static bool gather_spec(const pl_call *call, const pl_slot *x, pl_spec *out) {
   for (int a = 0; a < axis; a++) out->shape[out->rank++] = x->shape[a];
   for (int a = 0; a < index->rank; a++) out->shape[out->rank++] = index->shape[a];
   for (int a = axis + 1; a < x->rank; a++) out->shape[out->rank++] = x->shape[a];
-  return check_index(call, index, x->shape[axis]);
+  if (index->dtype == PL_I64) return true;
+  pl_error(call->c, PL_ERROR_TYPE, "%s: indices are i64, not %s", call->op->name,
+           pl_dtype_name((pl_dtype)index->dtype));
+  return false;
 }
 static bool gather_shape(const pl_call *call, pl_spec *out) { return gather_spec(call, call->in[0], out); }
 static void gather_run(const pl_call *call, pl_slot **out) {
@@ -413,6 +424,7 @@ static void gather_run(const pl_call *call, pl_slot **out) {
   int64_t outer;
   index_args a = {.x = x->data, .index = call->in[1]->data, .y = out[0]->data, .k = call->in[1]->count};
   split(x, pl_axis(call, call->attrs[0].i, x->rank), &outer, &a.m, &a.inner);
+  if (!check_index(call, call->in[1], a.m)) return;
   if (out[0]->count) pl_for(call->c, PL_KERNEL_OF(gather, x->dtype), &a, outer * a.k, 1, (double)a.inner + 1);
 }
 static void gather_vjp(pl_vjp *v) {
@@ -436,9 +448,10 @@ static bool scatter_shape(const pl_call *call, pl_spec *out) {
 }
 static void scatter(const pl_call *call, pl_slot *out, bool add) {
   int64_t outer;
-  fill_base(call, out);
   index_args a = {.x = call->in[2]->data, .index = call->in[1]->data, .y = out->data, .k = call->in[1]->count};
   split(call->in[0], pl_axis(call, call->attrs[0].i, call->in[0]->rank), &outer, &a.m, &a.inner);
+  if (!check_index(call, call->in[1], a.m)) return;
+  fill_base(call, out);
   pl_kernel fn = add ? PL_KERNEL_OF(scatter_add, out->dtype) : PL_KERNEL_OF(scatter_set, out->dtype);
   if (call->in[2]->count) pl_for(call->c, fn, &a, outer, 1, (double)(a.inner * a.k));
 }
@@ -473,6 +486,7 @@ static void put_vjp(pl_vjp *v) {
 }
 
 static bool nonzero_shape(const pl_call *call, pl_spec *out) {
+  if (pl_slot_unknown(call->c, call->in[0])) return false;
   const uint8_t *x = call->in[0]->data;
   int64_t n = 0;
   for (int64_t i = 0; i < call->in[0]->count; i++) n += x[i] != 0;
@@ -652,6 +666,21 @@ SAMPLE(plain) {
   if (k == 3) s->in[0] = pl_sample_tensor(c, r, -1, 1, 1, 1);
   return k <= 3;
 }
+SAMPLE(number) {
+  (void)r;
+  s->n = 1;
+  s->attrs[0] = PL_INT(1);
+  s->attrs[1] = PL_INT(PL_F64);
+  if (k == 0) s->in[0] = pl_tensor(c, PL_F64, 1, (int64_t[]){10}, NULL);
+  return k == 0;
+}
+SAMPLE(stopped) { /* whole numbers: what is not differentiated has no slope to test */
+  if (k > 0 || !plain_sample(c, r, k, s)) return false;
+  pl_value x = s->in[0];
+  s->in[0] = pl_call1(c, PL_OP(cast), x, &PL_INT(PL_I64));
+  pl_release(c, x);
+  return true;
+}
 SAMPLE(reshape) {
   s->n = 1;
   if (k == 0) s->in[0] = pl_sample_tensor(c, r, -1, 1, 2, 4, 6), LIST(0, 2, -1, 3);
@@ -813,6 +842,11 @@ SAMPLE(eye) {
 pl_op pl_ops_move[] = {
     {MOVE("identity", "x", 1), .internal = true, .share = true, .linear = true, .shape = identity_shape,
      .vjp = reshape_vjp, .sample = plain_sample},
+    {MOVE("number", "a number that a traced function met", 1), .internal = true, .keeps = 1,
+     .attrs = {{"cell", PL_AS_INT, true, 0}, {"dtype", PL_AS_DTYPE, true, 0}}, .shape = number_shape, .run = number_run,
+     .vjp = no_vjp, .jvp = no_jvp, .sample = number_sample},
+    {MOVE("stop_gradient", "x, with derivative 0", 1), .share = true, .shape = identity_shape, .vjp = no_vjp,
+     .jvp = no_jvp, .sample = stopped_sample},
     {MOVE("reshape", "the same elements in another shape; one size may be -1", 1), .share = true, .linear = true,
      .attrs = {{"shape", PL_AS_SHAPE, true, 0}}, .shape = reshape_shape, .vjp = reshape_vjp, .sample = reshape_sample},
     JOIN("ravel", "the elements as a vector", .inputs = 1, .expand = ravel_expand, .sample = plain_sample),

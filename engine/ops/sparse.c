@@ -152,13 +152,15 @@ static pl_resource *factor_make(const pl_call *call) {
 
 static bool solve_shape(const pl_call *call, pl_spec *out) {
   pl_pattern *p = PATTERN(call->attrs);
-  pl_resource *f = pl_resource_get(call->c, call->handles[0], "matrix factor");
-  if (!f || !is_vector(call, 1, p->nnz, "the matrix's values") || !is_block(call, 2, p->rows, "the right-hand side"))
+  bool traced = call->in[0]->flags & PL_FLAG_TRACED;
+  pl_resource *f = traced ? NULL : pl_slot_resource(call->c, call->in[0], "matrix factor");
+  if (!is_vector(call, 1, p->nnz, "the matrix's values") || !is_block(call, 2, p->rows, "the right-hand side"))
     return false;
-  if (pl_direct_pattern(f) != p) {
+  if (f && pl_direct_pattern(f) != p) {
     pl_error(call->c, PL_ERROR_ARGUMENT, "solve: the factor belongs to another matrix");
     return false;
   }
+  if (!f && !traced) return false;
   out->rank = call->in[2]->rank;
   memcpy(out->shape, call->in[2]->shape, sizeof out->shape);
   return true;

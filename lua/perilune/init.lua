@@ -11,6 +11,9 @@ core.set_printer(function(t) return require "perilune.print"(t) end)
 local derivative = require "perilune.derivative"
 for _, name in ipairs{"grad", "value_and_grad", "vjp", "jvp", "hvp", "check_grad"} do pl[name] = derivative[name] end
 
+local control = require "perilune.control"
+for _, name in ipairs{"scan", "while_loop", "cond", "checkpoint"} do pl[name] = control[name] end
+
 pl.tree = require "perilune.tree"
 pl.rng = require "perilune.rng"
 

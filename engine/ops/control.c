@@ -1,0 +1,1254 @@
+/* control.c: ops that hold sub-programs (bodies): call, scan, while, cond. All inputs keep their dtypes; a body's inputs are
+ * those of its op in a stated order, what it captured behind what it was given. Their derivatives are ops of the same
+ * family on derived bodies, so they close under both modes; what is dear to compute again is kept by the forward op as
+ * further outputs when it is recorded inside a region (augment). */
+#include <string.h>
+
+#include "../body.h"
+#include "../execute.h"
+
+#define BODY(attrs) ((pl_body *)(attrs)[0].object)
+enum { SAVE_ASK, SAVE_NEVER, SAVE_DONE }; /* may be augmented; checkpoint: recompute all; has been augmented */
+
+static bool is_float(const pl_spec *s) { return s->dtype <= PL_F32; }
+
+/* Inputs from `first` on against those of a body from `from` on. */
+static bool check_inputs(const pl_call *call, const pl_body *b, int first, int from, int n) {
+  for (int i = 0; i < n; i++) {
+    const pl_slot *s = call->in[first + i];
+    pl_spec spec;
+    pl_spec_of(s, &spec);
+    const pl_spec *want = &b->specs[from + i];
+    if (spec.dtype == want->dtype && spec.rank == want->rank &&
+        !memcmp(spec.shape, want->shape, (size_t)spec.rank * sizeof *spec.shape))
+      continue;
+    char x[PL_TEXT], y[PL_TEXT];
+    pl_error(call->c, PL_ERROR_SHAPE, "%s: input %d is %s %s, the program was made for %s %s", call->op->name,
+             first + i + 1, spec.dtype == PL_DTYPES ? "a resource" : pl_dtype_name(spec.dtype),
+             pl_shape_text(x, spec.rank, spec.shape), want->dtype == PL_DTYPES ? "a resource" : pl_dtype_name(want->dtype),
+             pl_shape_text(y, want->rank, want->shape));
+    return false;
+  }
+  return true;
+}
+
+static bool count_error(const pl_call *call, int n) {
+  if (call->n == n) return false;
+  pl_error(call->c, PL_ERROR_ARGUMENT, "%s: the program takes %d inputs, not %d", call->op->name, n, call->n);
+  return true;
+}
+
+static pl_value zeros_of(pl_context *c, const pl_spec *s) {
+  int64_t shape[PL_MAX_RANK];
+  for (int a = 0; a < s->rank; a++) shape[a] = s->shape[a];
+  return pl_apply1(c, PL_OP(zeros), 0, NULL, (pl_attr[]){PL_INTS(s->rank, shape), PL_INT(s->dtype)});
+}
+
+/* Flags of a list of values: floats with an active slot. */
+static int active_flags(pl_context *c, int n, const pl_value *in, uint8_t *flags) {
+  int any = 0;
+  for (int i = 0; i < n; i++) {
+    const pl_slot *s = pl_slot_find(c, in[i]);
+    any += flags[i] =
+        s && (s->flags & PL_FLAG_ACTIVE) && !(s->flags & PL_FLAG_RESOURCE) && s->dtype <= PL_F32;
+  }
+  return any;
+}
+
+static bool bad_program(pl_context *c) {
+  pl_error(c, PL_ERROR_STATE, "a derived program could not be made");
+  return false;
+}
+
+/* ---- call: outputs of a body; attributes body, save ---- */
+
+static int call_results(const pl_attr *attrs) { return BODY(attrs)->n_out; }
+static bool call_shape(const pl_call *call, pl_spec *out) {
+  const pl_body *b = BODY(call->attrs);
+  if (count_error(call, b->n_in) || !check_inputs(call, b, 0, 0, b->n_in)) return false;
+  for (int i = 0; i < b->n_out; i++) out[i] = b->specs[b->outputs[i]];
+  return true;
+}
+static pl_next call_step(pl_context *c, pl_activation *a) {
+  bool *ran = a->state;
+  if (*ran) return PL_NEXT_DONE;
+  if (!(a->child = pl_frame_new(c, BODY(a->attrs)))) return PL_NEXT_FAIL;
+  for (int i = 0; i < a->n_in; i++) pl_frame_input(a->child, i, a->in[i]);
+  for (int i = 0; i < a->n_out; i++) pl_frame_output(a->child, i, a->out[i]->data);
+  pl_frame_start(a->child);
+  *ran = true;
+  return PL_NEXT_CALL;
+}
+static bool call_augment(pl_context *c, const pl_op *op, int n, const pl_value *in, const pl_attr *attrs, pl_value *out,
+                         bool *done) {
+  pl_body *b = BODY(attrs);
+  uint8_t need[PL_MAX_INPUTS];
+  if (attrs[1].i != SAVE_ASK || n > PL_MAX_INPUTS || !active_flags(c, n, in, need)) return true;
+  pl_derived *saving = pl_body_saving(c, b, need);
+  if (!saving) return c->status == PL_OK ? bad_program(c) : false;
+  pl_value all[PL_MAX_OUTPUTS];
+  pl_attr more[] = {PL_OBJECT(saving->body ? &saving->body->base : &b->base), PL_INT(SAVE_DONE)};
+  *done = true;
+  if (!pl_apply(c, op, n, in, more, all)) return false;
+  memcpy(out, all, (size_t)b->n_out * sizeof *out);
+  return true;
+}
+static void all_flags(uint8_t *flags, int n, int value) { memset(flags, value, (size_t)n); }
+
+/* x, y and the seeds, as the derived bodies take them. */
+static int gather_inputs(int n, const pl_value *in, int n_out, const pl_value *out, const uint8_t *flags, int n_seeds,
+                         const pl_value *seeds, pl_value *list) {
+  int k = 0;
+  for (int i = 0; i < n; i++) list[k++] = in[i];
+  for (int i = 0; i < n_out; i++) list[k++] = out[i];
+  for (int i = 0; i < n_seeds; i++)
+    if (flags[i]) list[k++] = seeds[i];
+  return k;
+}
+static void call_vjp(pl_vjp *v) {
+  pl_context *c = v->c;
+  pl_body *b = BODY(v->attrs);
+  uint8_t need[PL_MAX_INPUTS], given[PL_MAX_OUTPUTS], known[PL_MAX_OUTPUTS];
+  for (int i = 0; i < b->n_in; i++) need[i] = v->need[i] && is_float(&b->specs[i]);
+  for (int i = 0; i < b->n_out; i++) given[i] = v->g[i] != PL_ZERO;
+  all_flags(known, b->n_out, v->attrs[1].i != SAVE_NEVER);
+  pl_derived *d = pl_body_vjp(c, b, need, given, known);
+  if (!d || !d->body || d->body->n_out == 0) return;
+  pl_value in[PL_MAX_INPUTS + PL_MAX_OUTPUTS], out[PL_MAX_OUTPUTS];
+  int n = gather_inputs(b->n_in, v->in, b->n_out, v->out, given, b->n_out, v->g, in);
+  if (!pl_apply(c, v->op, n, in, (pl_attr[]){PL_OBJECT(&d->body->base), PL_INT(SAVE_ASK)}, out)) return;
+  for (int i = 0; i < b->n_in; i++)
+    if (d->list[i] >= 0) pl_vjp_give(v, i, out[d->list[i]]);
+}
+static void call_jvp(pl_jvp *j) {
+  pl_context *c = j->c;
+  pl_body *b = BODY(j->attrs);
+  uint8_t active[PL_MAX_INPUTS], known[PL_MAX_OUTPUTS];
+  for (int i = 0; i < b->n_in; i++) active[i] = j->t[i] != PL_ZERO;
+  all_flags(known, b->n_out, 1);
+  pl_derived *d = pl_body_jvp(c, b, active, known);
+  if (!d || !d->body || d->body->n_out == 0) return;
+  pl_value in[PL_MAX_INPUTS + PL_MAX_OUTPUTS], out[PL_MAX_OUTPUTS];
+  int n = gather_inputs(b->n_in, j->in, b->n_out, j->out, active, b->n_in, j->t, in);
+  if (!pl_apply(c, j->op, n, in, (pl_attr[]){PL_OBJECT(&d->body->base), PL_INT(SAVE_ASK)}, out)) return;
+  for (int i = 0; i < b->n_out; i++)
+    if (d->list[i] >= 0) j->dt[i] = out[d->list[i]];
+}
+
+/* ---- scan: state, xs -> state, ys over the first axis of the xs ----
+ * Attributes: body (state, x, captured -> state, y), layout, schedule. Inputs: states, xs, captured. Outputs: final states,
+ * ys stacked along a new first axis; behind them, when checkpoints are asked for, a stack of each state at the steps of
+ * the first sweep. */
+
+typedef struct {
+  int states, xs, ys, captured;
+  int64_t length;
+  bool reverse;
+  int save;
+} layout_;
+enum { LAYOUT = 6 };
+
+static layout_ layout_of(const pl_attr *attrs) {
+  const int64_t *l = attrs[1].list;
+  layout_ y = {.states = (int)l[0], .xs = (int)l[1], .ys = (int)l[2], .length = l[3], .reverse = l[4], .save = (int)l[5]};
+  y.captured = BODY(attrs)->n_in - y.states - y.xs;
+  return y;
+}
+#define LAYOUT_OF(states, xs, ys, length, reverse, save) \
+  PL_INTS(LAYOUT, ((int64_t[]){states, xs, ys, length, reverse, save}))
+
+/* schedule: {} store all, or {checkpoints} */
+static int64_t checkpoints_of(const pl_attr *attrs) { return attrs[2].n > 0 ? attrs[2].list[0] : 0; }
+
+/* How far the first checkpoint of `steps` steps with `free` checkpoints lies: A. Griewank, A. Walther, Algorithm 799:
+ * revolve, ACM TOMS 26(1), 2000: with them the least number of forward steps. */
+int64_t pl_checkpoint_split(int64_t steps, int64_t free_) {
+  if (free_ < 1 || steps < 1) return 1;
+  if (free_ >= steps - 1) return 1;
+  int64_t reps = 0, range = 1, s = free_;
+  while (range < steps) {
+    reps++;
+    range = range * (reps + s) / reps;
+  }
+  int64_t bino1 = range * reps / (s + reps);
+  int64_t bino2 = s > 1 ? bino1 * s / (s + reps - 1) : 1;
+  int64_t bino3 = s == 1 ? 0 : s > 2 ? bino2 * (s - 1) / (s + reps - 2) : 1;
+  int64_t bino4 = bino2 * (reps - 1) / s;
+  int64_t bino5 = s < 3 ? 0 : s > 3 ? bino3 * (s - 2) / reps : 1;
+  int64_t m = steps <= bino1 + bino3 ? bino4 : steps >= range - bino5 ? bino1 : steps - bino2 - bino3;
+  return m < 1 ? 1 : m;
+}
+
+/* Steps before which the first sweep stores a state, the first of them 0; at most `most`. */
+static int first_sweep(int64_t length, int64_t checkpoints, int64_t *at) {
+  int n = 0;
+  int64_t lo = 0;
+  if (checkpoints < 1 || length < 1) return 0;
+  at[n++] = 0;
+  while (n < checkpoints && lo + 1 < length) {
+    lo += pl_checkpoint_split(length - lo, checkpoints - n);
+    at[n++] = lo;
+  }
+  return n;
+}
+
+static int stacks(const pl_attr *attrs, const layout_ *l) {
+  return l->save == SAVE_DONE && checkpoints_of(attrs) > 0 ? l->states : 0;
+}
+static int scan_results(const pl_attr *attrs) {
+  layout_ l = layout_of(attrs);
+  return l.states + l.ys + stacks(attrs, &l);
+}
+static bool stacked(const pl_call *call, const pl_spec *s, int64_t n, pl_spec *out) {
+  if (s->rank == PL_MAX_RANK) {
+    pl_error(call->c, PL_ERROR_SHAPE, "%s: what a step puts out has too many axes to be stacked", call->op->name);
+    return false;
+  }
+  *out = (pl_spec){s->dtype, s->rank + 1, {(int32_t)n}};
+  memcpy(out->shape + 1, s->shape, (size_t)s->rank * sizeof *s->shape);
+  return true;
+}
+static bool scan_shape(const pl_call *call, pl_spec *out) {
+  const pl_body *b = BODY(call->attrs);
+  layout_ l = layout_of(call->attrs);
+  if (count_error(call, b->n_in) || !check_inputs(call, b, 0, 0, l.states) ||
+      !check_inputs(call, b, l.states + l.xs, l.states + l.xs, l.captured))
+    return false;
+  for (int k = 0; k < l.xs; k++) {
+    pl_slot x = *call->in[l.states + k];
+    if (x.rank < 1 || x.shape[0] != l.length) {
+      char t[PL_TEXT];
+      pl_error(call->c, PL_ERROR_SHAPE, "scan: an input has shape %s; its first axis must have the %lld steps",
+               pl_shape_text(t, x.rank, x.shape), (long long)l.length);
+      return false;
+    }
+  }
+  for (int k = 0; k < l.states; k++) {
+    const pl_spec *from = &b->specs[k], *to = &b->specs[b->outputs[k]];
+    if (from->dtype != to->dtype || from->rank != to->rank ||
+        memcmp(from->shape, to->shape, (size_t)to->rank * sizeof *to->shape)) {
+      char x[PL_TEXT], y[PL_TEXT];
+      pl_error(call->c, PL_ERROR_SHAPE,
+               "%s: the step takes a state of %s %s and returns one of %s %s (part %d): they must agree", call->op->name,
+               pl_dtype_name(from->dtype), pl_shape_text(x, from->rank, from->shape), pl_dtype_name(to->dtype),
+               pl_shape_text(y, to->rank, to->shape), k + 1);
+      return false;
+    }
+    out[k] = *from;
+  }
+  for (int k = 0; k < l.ys; k++)
+    if (!stacked(call, &b->specs[b->outputs[l.states + k]], l.length, &out[l.states + k])) return false;
+  if (stacks(call->attrs, &l)) {
+    int64_t *at = pl_memory_new(call->c, ((size_t)checkpoints_of(call->attrs) + 1) * sizeof *at);
+    if (!at) return false;
+    int n = first_sweep(l.length, checkpoints_of(call->attrs), at);
+    pl_memory_free(call->c, at);
+    for (int k = 0; k < l.states; k++)
+      if (!stacked(call, &b->specs[k], n, &out[l.states + l.ys + k])) return false;
+  }
+  return true;
+}
+
+static size_t bytes_of(const pl_spec *s) { return (size_t)pl_spec_count(s) * pl_dtype_size(s->dtype); }
+static size_t padded(size_t bytes) { return (bytes + 127) & ~(size_t)63; }
+
+/* A loop's state in the runner. */
+typedef struct {
+  int64_t i;
+  bool entered;
+  char *memory;         /* ping-pong states, then rows that cannot be written in place */
+  char **now, **spare;  /* where each state is; where its next one may go, alternating */
+  char **row;           /* for each y: its row, or NULL where it is written in place */
+  int32_t *row_state;   /* for each y: the state whose value at the step's start it is, or -1 */
+  int64_t *at;          /* steps of checkpoints */
+  int n_at, next_at;
+} loop;
+
+static void *loop_memory(pl_context *c, const pl_body *b, const layout_ *l, loop *s) {
+  size_t bytes = 0, lists = (size_t)(3 * l->states + l->ys) * sizeof(char *) + (size_t)l->ys * sizeof(int32_t) + 64;
+  for (int k = 0; k < l->states; k++) bytes += 2 * padded(bytes_of(&b->specs[k]));
+  for (int k = 0; k < l->ys; k++) bytes += padded(bytes_of(&b->specs[b->outputs[l->states + k]]));
+  char *p = s->memory = pl_memory_new(c, bytes + lists + 64);
+  if (!p) return NULL;
+  char *list = p + bytes;
+  s->now = (char **)list;
+  s->spare = s->now + l->states;
+  s->row = s->spare + 2 * l->states;
+  s->row_state = (int32_t *)(s->row + l->ys);
+  for (int k = 0; k < l->states; k++)
+    for (int side = 0; side < 2; side++) {
+      s->spare[2 * k + side] = p;
+      p += padded(bytes_of(&b->specs[k]));
+    }
+  for (int k = 0; k < l->ys; k++) {
+    size_t size = bytes_of(&b->specs[b->outputs[l->states + k]]);
+    s->row[k] = size % 64 ? p : NULL; /* kernels write whole vectors: a row may be written in place only if it is some */
+    p += padded(size);
+    uint32_t v = b->outputs[l->states + k];
+    s->row_state[k] = v < (uint32_t)l->states ? (int32_t)v : -1;
+  }
+  return s->memory;
+}
+
+static char *row_of(const pl_slot *stack, int64_t t, size_t bytes) { return (char *)stack->data + (size_t)t * bytes; }
+
+/* Where the state that starts step t is kept, if ys keep it in place; else NULL. */
+static char *kept_at(const pl_activation *a, const pl_body *b, const layout_ *l, const loop *s, int state, int64_t t) {
+  for (int k = 0; k < l->ys; k++)
+    if (s->row_state[k] == state && !s->row[k]) return row_of(a->out[l->states + k], t, bytes_of(&b->specs[state]));
+  return NULL;
+}
+
+static pl_next scan_step(pl_context *c, pl_activation *a) {
+  pl_body *b = BODY(a->attrs);
+  layout_ l = layout_of(a->attrs);
+  loop *s = a->state;
+  if (!s->entered) {
+    s->entered = true;
+    if (!loop_memory(c, b, &l, s)) return PL_NEXT_FAIL;
+    for (int k = 0; k < l.states; k++) s->now[k] = a->in[k]->data;
+    if (stacks(a->attrs, &l)) {
+      s->at = pl_memory_new(c, ((size_t)checkpoints_of(a->attrs) + 1) * sizeof *s->at);
+      if (!s->at) return PL_NEXT_FAIL;
+      s->n_at = first_sweep(l.length, checkpoints_of(a->attrs), s->at);
+    }
+    if (l.length > 0) {
+      if (!(a->child = pl_frame_new(c, b))) return PL_NEXT_FAIL;
+      for (int k = 0; k < l.captured; k++) pl_frame_input(a->child, l.states + l.xs + k, a->in[l.states + l.xs + k]);
+    }
+  } else { /* a step ran */
+    int64_t t = l.reverse ? l.length - 1 - s->i : s->i;
+    for (int k = 0; k < l.ys; k++)
+      if (s->row[k]) {
+        size_t size = bytes_of(&b->specs[b->outputs[l.states + k]]);
+        memcpy(row_of(a->out[l.states + k], t, size), s->row[k], size);
+      }
+    for (int k = 0; k < l.states; k++) s->now[k] = a->child->outputs[k];
+    s->i++;
+  }
+  if (s->i == l.length) {
+    for (int k = 0; k < l.states; k++)
+      if (s->now[k] != a->out[k]->data) memcpy(a->out[k]->data, s->now[k], bytes_of(&b->specs[k]));
+    return PL_NEXT_DONE;
+  }
+  int64_t t = l.reverse ? l.length - 1 - s->i : s->i, after = l.reverse ? t - 1 : t + 1;
+  if (s->next_at < s->n_at && s->at[s->next_at] == s->i) {
+    for (int k = 0; k < l.states; k++)
+      memcpy(row_of(a->out[l.states + l.ys + k], s->next_at, bytes_of(&b->specs[k])), s->now[k], bytes_of(&b->specs[k]));
+    s->next_at++;
+  }
+  for (int k = 0; k < l.states; k++) {
+    char *kept = kept_at(a, b, &l, s, k, t);
+    if (kept && kept != s->now[k]) memcpy(kept, s->now[k], bytes_of(&b->specs[k]));
+    pl_frame_input_at(a->child, k, s->now[k]);
+    char *to = s->i + 1 == l.length ? a->out[k]->data : kept_at(a, b, &l, s, k, after);
+    pl_frame_output(a->child, k, to ? to : s->spare[2 * k + (s->i & 1)]);
+  }
+  for (int k = 0; k < l.xs; k++) {
+    const pl_slot *x = a->in[l.states + k];
+    pl_frame_input_at(a->child, l.states + k, row_of(x, t, bytes_of(&b->specs[l.states + k])));
+  }
+  for (int k = 0; k < l.ys; k++) {
+    size_t size = bytes_of(&b->specs[b->outputs[l.states + k]]);
+    pl_frame_output(a->child, l.states + k, s->row[k] ? s->row[k] : row_of(a->out[l.states + k], t, size));
+  }
+  pl_frame_start(a->child);
+  return PL_NEXT_CALL;
+}
+static void scan_stop(pl_context *c, pl_activation *a) {
+  loop *s = a->state;
+  pl_memory_free(c, s->memory);
+  pl_memory_free(c, s->at);
+}
+
+/* Which states move, given which inputs do: what the step makes of one may move another. */
+static void close_activity(const pl_body *b, const layout_ *l, uint8_t *in, uint8_t *out) {
+  bool grew = true;
+  while (grew) {
+    grew = false;
+    pl_body_activity(b, in, out);
+    for (int k = 0; k < l->states; k++)
+      if (out[k] && !in[k]) in[k] = grew = true;
+  }
+}
+
+static bool scan_augment(pl_context *c, const pl_op *op, int n, const pl_value *in, const pl_attr *attrs, pl_value *out,
+                         bool *done) {
+  pl_body *b = BODY(attrs);
+  layout_ l = layout_of(attrs);
+  uint8_t need[PL_MAX_INPUTS], moves[PL_MAX_OUTPUTS];
+  if (l.save != SAVE_ASK || !active_flags(c, n, in, need)) return true;
+  close_activity(b, &l, need, moves);
+  pl_value all[PL_MAX_OUTPUTS];
+  *done = true;
+  int n_out = l.states + l.ys;
+  if (checkpoints_of(attrs) > 0 && checkpoints_of(attrs) < l.length) {
+    pl_attr more[] = {attrs[0], LAYOUT_OF(l.states, l.xs, l.ys, l.length, l.reverse, SAVE_DONE), attrs[2]};
+    if (!pl_apply(c, op, n, in, more, all)) return false;
+  } else {
+    pl_derived *saving = pl_body_saving(c, b, need);
+    if (!saving) return c->status == PL_OK ? bad_program(c) : false;
+    pl_body *plus = saving->body ? saving->body : b;
+    uint32_t states[PL_MAX_OUTPUTS];
+    int n_states = 0;
+    for (int k = 0; k < l.states; k++)
+      if (saving->list[k]) states[n_states++] = (uint32_t)k;
+    pl_body *full = pl_body_extend(c, plus, n_states, states);
+    if (!full) return false;
+    pl_attr more[] = {PL_OBJECT(&full->base),
+                      LAYOUT_OF(l.states, l.xs, full->n_out - l.states, l.length, l.reverse, SAVE_DONE), attrs[2]};
+    bool ok = pl_apply(c, op, n, in, more, all);
+    pl_object_release(&full->base);
+    if (!ok) return false;
+  }
+  memcpy(out, all, (size_t)n_out * sizeof *out);
+  return true;
+}
+
+/* ---- the reverse of scan ---- */
+
+/* The program of one reverse step, and how it is laid out. Its states: cotangents of the active states, then sums of those
+ * of the needed captured values, then, where `next` says so, states as they were after the step. */
+typedef struct {
+  uint8_t need[PL_MAX_INPUTS], moves[PL_MAX_OUTPUTS], given[PL_MAX_OUTPUTS]; /* of the forward body */
+  int n_active, n_sums;
+  pl_derived *v;
+} reversal;
+
+static bool plan_reversal(pl_vjp *v, const pl_body *b, const layout_ *l, bool trust_outputs, reversal *r) {
+  pl_context *c = v->c;
+  uint8_t known[PL_MAX_OUTPUTS];
+  for (int i = 0; i < b->n_in; i++) r->need[i] = v->need[i] && is_float(&b->specs[i]);
+  close_activity(b, l, r->need, r->moves);
+  r->n_active = r->n_sums = 0;
+  for (int k = 0; k < b->n_out; k++) r->given[k] = k < l->states ? r->need[k] : v->g[k] != PL_ZERO;
+  for (int k = 0; k < l->states; k++) r->n_active += r->need[k];
+  for (int k = l->states + l->xs; k < b->n_in; k++) r->n_sums += r->need[k];
+  all_flags(known, b->n_out, trust_outputs);
+  return (r->v = pl_body_vjp(c, (pl_body *)b, r->need, r->given, known)) && r->v->body;
+}
+
+/* Zeros for each active state whose final value has no cotangent, and for the sums. */
+static int start_states(pl_vjp *v, const pl_body *b, const layout_ *l, const reversal *r, pl_value *in) {
+  int n = 0;
+  for (int k = 0; k < l->states; k++)
+    if (r->need[k]) in[n++] = v->g[k] == PL_ZERO ? zeros_of(v->c, &b->specs[k]) : v->g[k];
+  for (int k = l->states + l->xs; k < b->n_in; k++)
+    if (r->need[k]) in[n++] = zeros_of(v->c, &b->specs[k]);
+  return n;
+}
+
+/* What V made, in the order of the reverse step's outputs: cotangents of states, sums; then those of the xs. */
+static int step_outputs(pl_context *c, const pl_body *b, const layout_ *l, const reversal *r, const pl_value *made,
+                        const pl_value *sums, pl_value *out, bool xs) {
+  int n = 0, s = 0;
+  for (int k = 0; k < l->states && !xs; k++)
+    if (r->need[k]) out[n++] = r->v->list[k] >= 0 ? made[r->v->list[k]] : zeros_of(c, &b->specs[k]);
+  for (int k = l->states + l->xs; k < b->n_in && !xs; k++)
+    if (r->need[k]) {
+      out[n++] = r->v->list[k] >= 0 ? PL_BINARY(add, c, sums[s], made[r->v->list[k]]) : sums[s];
+      s++;
+    }
+  for (int k = l->states; k < l->states + l->xs && xs; k++)
+    if (r->need[k]) out[n++] = r->v->list[k] >= 0 ? made[r->v->list[k]] : zeros_of(c, &b->specs[k]);
+  return n;
+}
+
+static void give_results(pl_vjp *v, const pl_body *b, const layout_ *l, const reversal *r, const pl_value *out,
+                         const pl_value *xs) {
+  int n = 0, m = 0;
+  for (int k = 0; k < l->states; k++)
+    if (r->need[k]) {
+      if (v->need[k]) pl_vjp_give(v, k, out[n]);
+      n++;
+    }
+  for (int k = l->states + l->xs; k < b->n_in; k++)
+    if (r->need[k]) pl_vjp_give(v, k, out[n++]);
+  for (int k = l->states; k < l->states + l->xs; k++)
+    if (r->need[k]) pl_vjp_give(v, k, xs[m++]);
+}
+
+static void scan_vjp_stored(pl_vjp *v, const layout_ *l) {
+  pl_context *c = v->c;
+  pl_body *b = BODY(v->attrs);
+  reversal r;
+  if (!plan_reversal(v, b, l, true, &r)) return;
+  const pl_body *V = r.v->body;
+  /* which y is a state at the step's start; which states are read as they are after it */
+  int32_t start_of[PL_MAX_INPUTS];
+  uint8_t next[PL_MAX_INPUTS];
+  int n_next = 0;
+  for (int k = 0; k < l->states; k++) {
+    start_of[k] = -1;
+    for (int j = 0; j < l->ys; j++)
+      if (b->outputs[l->states + j] == (uint32_t)k) start_of[k] = j;
+    n_next += next[k] = V->used[b->n_in + k];
+  }
+  /* the reverse step's inputs: states, xs, captured */
+  pl_spec specs[PL_MAX_INPUTS];
+  pl_value outer[PL_MAX_INPUTS], in[PL_MAX_INPUTS];
+  int n = start_states(v, b, l, &r, outer), n_states, n_xs;
+  for (int k = 0; k < n; k++) pl_spec_of(pl_slot_find(c, outer[k]), &specs[k]);
+  for (int k = 0; k < l->states; k++)
+    if (next[k]) {
+      specs[n] = b->specs[k];
+      outer[n++] = v->out[k];
+    }
+  n_states = n;
+  bool read_y[PL_MAX_OUTPUTS];
+  for (int j = 0; j < l->ys; j++) {
+    read_y[j] = V->used[b->n_in + l->states + j];
+    for (int k = 0; k < l->states; k++) read_y[j] = read_y[j] || (start_of[k] == j && (V->used[k] || next[k]));
+    if (!read_y[j]) continue;
+    specs[n] = b->specs[b->outputs[l->states + j]];
+    outer[n++] = v->out[l->states + j];
+  }
+  for (int k = 0; k < l->xs; k++)
+    if (V->used[l->states + k]) {
+      specs[n] = b->specs[l->states + k];
+      outer[n++] = v->in[l->states + k];
+    }
+  for (int j = 0; j < l->ys; j++)
+    if (r.given[l->states + j]) {
+      specs[n] = b->specs[b->outputs[l->states + j]];
+      outer[n++] = v->g[l->states + j];
+    }
+  n_xs = n - n_states;
+  for (int k = l->states + l->xs; k < b->n_in; k++)
+    if (V->used[k]) {
+      specs[n] = b->specs[k];
+      outer[n++] = v->in[k];
+    }
+  if (c->status) return;
+  pl_tape *t = pl_trace_open(c, n, specs, in);
+  if (!t) return;
+  /* V's inputs: x, y, cotangents */
+  pl_value x[PL_MAX_INPUTS + PL_MAX_OUTPUTS], made[PL_MAX_OUTPUTS], out[PL_MAX_OUTPUTS], y_in[PL_MAX_OUTPUTS];
+  const pl_value *p = in + n_states;
+  int m = 0;
+  for (int j = 0; j < l->ys; j++) y_in[j] = read_y[j] ? *p++ : PL_NONE;
+  const pl_value *x_in = p;
+  for (int k = 0; k < l->xs; k++) p += V->used[l->states + k];
+  const pl_value *g_in = p;
+  for (int j = 0; j < l->ys; j++) p += r.given[l->states + j];
+  for (int k = 0; k < l->states; k++) {
+    x[m] = V->used[k] && start_of[k] >= 0 ? y_in[start_of[k]] : zeros_of(c, &b->specs[k]);
+    m++;
+  }
+  for (int k = l->states; k < b->n_in; k++) {
+    const pl_value **list = k < l->states + l->xs ? &x_in : &p;
+    x[m++] = V->used[k] ? *(*list)++ : b->specs[k].dtype == PL_DTYPES ? v->in[k] : zeros_of(c, &b->specs[k]);
+  }
+  int after = r.n_active + r.n_sums;
+  for (int k = 0; k < l->states; k++) x[m++] = next[k] ? in[after++] : zeros_of(c, &b->specs[k]);
+  for (int j = 0; j < l->ys; j++)
+    x[m++] = V->used[b->n_in + l->states + j] ? y_in[j] : zeros_of(c, &b->specs[b->outputs[l->states + j]]);
+  for (int k = 0, a = 0; k < l->states; k++)
+    if (r.given[k]) x[m++] = in[a++];
+  for (int j = 0; j < l->ys; j++)
+    if (r.given[l->states + j]) x[m++] = *g_in++;
+  pl_value *values = pl_memory_new(c, ((size_t)V->n_values + 1) * sizeof *values);
+  pl_body *R = NULL;
+  int n_out = 0, n_ys = 0;
+  if (values && pl_body_inline(c, V, x, values, made)) {
+    n_out = step_outputs(c, b, l, &r, made, in + r.n_active, out, false);
+    for (int k = 0; k < l->states; k++)
+      if (next[k]) out[n_out++] = start_of[k] >= 0 ? y_in[start_of[k]] : x[k];
+    n_ys = step_outputs(c, b, l, &r, made, NULL, out + n_out, true);
+    R = pl_trace_close(c, t, n_out + n_ys, out, true, 0, NULL, NULL);
+  }
+  pl_memory_free(c, values);
+  pl_trace_abandon(c, t);
+  pl_tape_free(c, t);
+  if (!R) return;
+  pl_attr attrs[] = {PL_OBJECT(&R->base), LAYOUT_OF(n_states, n_xs, n_ys, l->length, !l->reverse, SAVE_ASK),
+                     PL_INTS(0, NULL)};
+  if (pl_apply(c, v->op, n, outer, attrs, out)) give_results(v, b, l, &r, out, out + n_states);
+  pl_object_release(&R->base);
+}
+
+/* ---- scan_reverse: the reverse sweep when states are computed again ----
+ * Attributes: body (the forward step), reverse (s, x, captured, cotangents of s', of ys, sums -> cotangents of s, sums,
+ * cotangents of x), layout of the forward scan plus the numbers {active, given, sums, xs wanted, stacks}, schedule.
+ * Inputs: states, xs, captured, cotangents of final states, stacked ones of ys, sums, checkpoint stacks; for a while
+ * loop, instead of those, the number of steps it took. Outputs: cotangents of initial states, sums, stacked ones of xs. */
+
+enum { R_ACTIVE = LAYOUT, R_GIVEN, R_SUMS, R_XS, R_STACKS, R_MEMORY, R_LAYOUT };
+
+static int reverse_results(const pl_attr *attrs) {
+  const int64_t *l = attrs[2].list;
+  return (int)(l[R_ACTIVE] + l[R_SUMS] + l[R_XS]);
+}
+static pl_body *reverse_body(const pl_attr *attrs) { return (pl_body *)attrs[1].object; }
+static layout_ reverse_layout(const pl_attr *attrs) {
+  pl_attr two[] = {attrs[0], attrs[2]};
+  return layout_of(two);
+}
+static bool reverse_shape(const pl_call *call, pl_spec *out) {
+  layout_ l = reverse_layout(call->attrs);
+  const int64_t *m = call->attrs[2].list;
+  const pl_body *R = reverse_body(call->attrs);
+  int n = 0;
+  for (int k = 0; k < m[R_ACTIVE] + m[R_SUMS]; k++, n++) out[n] = R->specs[R->outputs[n]];
+  for (int k = 0; k < m[R_XS]; k++, n++)
+    if (!stacked(call, &R->specs[R->outputs[n]], l.length, &out[n])) return false;
+  return true;
+}
+
+typedef struct {
+  int phase; /* 0: to start, 1: a forward step ran, 2: a reverse step ran */
+  pl_frame *forward, *reverse;
+  char *memory;
+  char **slots;        /* checkpoint memory: [slot*states + k] */
+  int64_t *pos;        /* positions of the stored ones, ascending */
+  int n_slots, n_stored;
+  int64_t length, hi;  /* steps below hi are to be reversed */
+  int64_t at, target;  /* of the running advance */
+  bool store;          /* the advance ends in a checkpoint */
+  char **now, **spare; /* states of the advance */
+  char **g, **sum;     /* 2 sides each */
+  char **row;          /* of xs' cotangents */
+  int side;
+} sweep;
+
+static void sweep_forward(pl_activation *a, const layout_ *l, sweep *s) {
+  pl_body *b = BODY(a->attrs);
+  for (int k = 0; k < l->states; k++) {
+    pl_frame_input_at(s->forward, k, s->now[k]);
+    char *to = s->store && s->at + 1 == s->target ? s->slots[s->n_stored * l->states + k]
+                                                  : s->spare[2 * k + (int)(s->at & 1)];
+    pl_frame_output(s->forward, k, to);
+  }
+  int64_t t = l->reverse ? s->length - 1 - s->at : s->at;
+  for (int k = 0; k < l->xs; k++)
+    pl_frame_input_at(s->forward, l->states + k,
+                      row_of(a->in[l->states + k], t, bytes_of(&b->specs[l->states + k])));
+  a->child = s->forward;
+  pl_frame_start(s->forward);
+  s->phase = 1;
+}
+
+static void sweep_reverse(pl_activation *a, const layout_ *l, sweep *s) {
+  pl_body *b = BODY(a->attrs), *R = reverse_body(a->attrs);
+  const int64_t *m = a->attrs[2].list;
+  int64_t step = s->hi - 1, t = l->reverse ? s->length - 1 - step : step;
+  int n = 0, given = l->states + l->xs + l->captured + (int)m[R_ACTIVE];
+  for (int k = 0; k < l->states; k++) pl_frame_input_at(s->reverse, n++, s->now[k]);
+  for (int k = 0; k < l->xs; k++)
+    pl_frame_input_at(s->reverse, n++, row_of(a->in[l->states + k], t, bytes_of(&b->specs[l->states + k])));
+  n += l->captured;
+  for (int k = 0; k < m[R_ACTIVE]; k++) pl_frame_input_at(s->reverse, n++, s->g[2 * k + s->side]);
+  for (int k = 0; k < m[R_GIVEN]; k++, n++)
+    pl_frame_input_at(s->reverse, n, row_of(a->in[given + k], t, bytes_of(&R->specs[n])));
+  for (int k = 0; k < m[R_SUMS]; k++) pl_frame_input_at(s->reverse, n++, s->sum[2 * k + s->side]);
+  int o = 0;
+  for (int k = 0; k < m[R_ACTIVE]; k++) pl_frame_output(s->reverse, o++, s->g[2 * k + 1 - s->side]);
+  for (int k = 0; k < m[R_SUMS]; k++) pl_frame_output(s->reverse, o++, s->sum[2 * k + 1 - s->side]);
+  for (int k = 0; k < m[R_XS]; k++, o++)
+    pl_frame_output(s->reverse, o, s->row[k] ? s->row[k] : row_of(a->out[o], t, bytes_of(&R->specs[R->outputs[o]])));
+  a->child = s->reverse;
+  pl_frame_start(s->reverse);
+  s->phase = 2;
+}
+
+static bool sweep_memory(pl_context *c, pl_activation *a, const layout_ *l, sweep *s) {
+  pl_body *b = BODY(a->attrs), *R = reverse_body(a->attrs);
+  const int64_t *m = a->attrs[2].list;
+  size_t state = 0, bytes = 0;
+  for (int k = 0; k < l->states; k++) state += padded(bytes_of(&b->specs[k]));
+  int64_t checkpoints = a->attrs[3].n > 0 ? a->attrs[3].list[0] : 0;
+  if (checkpoints <= 0) { /* as many as the memory allows */
+    size_t room = m[R_MEMORY] > 0 ? (size_t)m[R_MEMORY] : (c->budget - c->used) / 2;
+    checkpoints = state ? (int64_t)(room / state) : s->length;
+  }
+  if (checkpoints < 1) checkpoints = 1;
+  if (checkpoints > s->length) checkpoints = s->length > 0 ? s->length : 1;
+  s->n_slots = (int)checkpoints;
+  int rows = (int)m[R_XS], sides = (int)(m[R_ACTIVE] + m[R_SUMS]);
+  bytes = (size_t)(s->n_slots + 2) * state;
+  for (int k = 0; k < sides; k++) bytes += 2 * padded(bytes_of(&R->specs[R->outputs[k]]));
+  for (int k = 0; k < rows; k++) bytes += padded(bytes_of(&R->specs[R->outputs[sides + k]]));
+  size_t lists = ((size_t)(s->n_slots + 3) * (size_t)l->states + 2 * (size_t)sides + (size_t)rows + (size_t)s->n_slots + 8) * 8;
+  char *p = s->memory = pl_memory_new(c, bytes + lists + 128);
+  if (!p) return false;
+  char **list = (char **)(p + bytes);
+  s->slots = list, list += (size_t)s->n_slots * (size_t)l->states;
+  s->now = list, list += l->states;
+  s->spare = list, list += 2 * l->states;
+  s->g = list, list += 2 * m[R_ACTIVE];
+  s->sum = list, list += 2 * m[R_SUMS];
+  s->row = list, list += rows;
+  s->pos = (int64_t *)list;
+  for (int i = 0; i < s->n_slots; i++)
+    for (int k = 0; k < l->states; k++, p += padded(bytes_of(&b->specs[k])))
+      s->slots[i * l->states + k] = p;
+  for (int k = 0; k < l->states; k++)
+    for (int side = 0; side < 2; side++, p += padded(bytes_of(&b->specs[k]))) s->spare[2 * k + side] = p;
+  for (int k = 0; k < sides; k++)
+    for (int side = 0; side < 2; side++, p += padded(bytes_of(&R->specs[R->outputs[k]])))
+      (k < m[R_ACTIVE] ? s->g : s->sum - 2 * m[R_ACTIVE])[2 * k + side] = p;
+  for (int k = 0; k < rows; k++) {
+    size_t size = bytes_of(&R->specs[R->outputs[sides + k]]);
+    s->row[k] = size % 64 ? p : NULL;
+    p += padded(size);
+  }
+  return true;
+}
+
+static pl_next reverse_step(pl_context *c, pl_activation *a) {
+  layout_ l = reverse_layout(a->attrs);
+  pl_body *b = BODY(a->attrs), *R = reverse_body(a->attrs);
+  const int64_t *m = a->attrs[2].list;
+  sweep *s = a->state;
+  int first_g = l.states + l.xs + l.captured, first_sum = first_g + (int)(m[R_ACTIVE] + m[R_GIVEN]),
+      first_stack = first_sum + (int)m[R_SUMS];
+  if (s->phase == 0) {
+    s->length = s->hi = l.length >= 0 ? l.length : *(const int64_t *)a->in[first_stack]->data;
+    if (!sweep_memory(c, a, &l, s)) return PL_NEXT_FAIL;
+    if (!(s->forward = pl_frame_new(c, b)) || !(s->reverse = pl_frame_new(c, R))) return PL_NEXT_FAIL;
+    for (int k = 0; k < l.captured; k++) {
+      pl_frame_input(s->forward, l.states + l.xs + k, a->in[l.states + l.xs + k]);
+      pl_frame_input(s->reverse, l.states + l.xs + k, a->in[l.states + l.xs + k]);
+    }
+    for (int k = 0; k < b->n_out - l.states; k++) { /* outputs that nobody wants */
+      void *sink = pl_memory_new(c, padded(bytes_of(&b->specs[b->outputs[l.states + k]])));
+      if (!sink) return PL_NEXT_FAIL;
+      pl_frame_output(s->forward, l.states + k, sink);
+    }
+    for (int k = 0; k < m[R_ACTIVE]; k++)
+      memcpy(s->g[2 * k], a->in[first_g + k]->data, bytes_of(&R->specs[R->outputs[k]]));
+    for (int k = 0; k < m[R_SUMS]; k++)
+      memcpy(s->sum[2 * k], a->in[first_sum + k]->data, bytes_of(&R->specs[R->outputs[m[R_ACTIVE] + k]]));
+    if (m[R_STACKS]) {
+      s->n_stored = first_sweep(s->length, s->n_slots, s->pos);
+      for (int i = 0; i < s->n_stored; i++)
+        for (int k = 0; k < l.states; k++)
+          memcpy(s->slots[i * l.states + k], row_of(a->in[first_stack + k], i, bytes_of(&b->specs[k])),
+                 bytes_of(&b->specs[k]));
+    } else if (s->length > 0) {
+      s->pos[0] = 0;
+      s->n_stored = 1;
+      for (int k = 0; k < l.states; k++) memcpy(s->slots[k], a->in[k]->data, bytes_of(&b->specs[k]));
+    }
+  } else if (s->phase == 1) {
+    for (int k = 0; k < l.states; k++) s->now[k] = s->forward->outputs[k];
+    s->at++;
+    if (s->at < s->target) {
+      sweep_forward(a, &l, s);
+      return PL_NEXT_CALL;
+    }
+    if (s->store) {
+      s->pos[s->n_stored++] = s->at;
+    } else { /* arrived below what is to be reversed */
+      sweep_reverse(a, &l, s);
+      return PL_NEXT_CALL;
+    }
+  } else {
+    int64_t step = s->hi - 1, t = l.reverse ? s->length - 1 - step : step;
+    for (int k = 0, o = (int)(m[R_ACTIVE] + m[R_SUMS]); k < m[R_XS]; k++, o++)
+      if (s->row[k]) {
+        size_t size = bytes_of(&R->specs[R->outputs[o]]);
+        memcpy(row_of(a->out[o], t, size), s->row[k], size);
+      }
+    s->side = 1 - s->side;
+    s->hi--;
+    while (s->n_stored && s->pos[s->n_stored - 1] >= s->hi) s->n_stored--;
+  }
+  if (s->hi == 0) {
+    for (int k = 0; k < m[R_ACTIVE]; k++) memcpy(a->out[k]->data, s->g[2 * k + s->side], bytes_of(&R->specs[R->outputs[k]]));
+    for (int k = 0, o = (int)m[R_ACTIVE]; k < m[R_SUMS]; k++, o++)
+      memcpy(a->out[o]->data, s->sum[2 * k + s->side], bytes_of(&R->specs[R->outputs[o]]));
+    return PL_NEXT_DONE;
+  }
+  s->at = s->pos[s->n_stored - 1];
+  for (int k = 0; k < l.states; k++) s->now[k] = s->slots[(s->n_stored - 1) * l.states + k];
+  if (s->at == s->hi - 1) {
+    sweep_reverse(a, &l, s);
+    return PL_NEXT_CALL;
+  }
+  int free_ = s->n_slots - s->n_stored;
+  s->store = free_ > 0;
+  s->target = s->store ? s->at + pl_checkpoint_split(s->hi - s->at, free_) : s->hi - 1;
+  sweep_forward(a, &l, s);
+  return PL_NEXT_CALL;
+}
+static void reverse_stop(pl_context *c, pl_activation *a) {
+  sweep *s = a->state;
+  layout_ l = reverse_layout(a->attrs);
+  if (s->forward)
+    for (int k = 0; k < BODY(a->attrs)->n_out - l.states; k++) pl_memory_free(c, s->forward->outputs[l.states + k]);
+  pl_frame_free(c, s->forward);
+  pl_frame_free(c, s->reverse);
+  pl_memory_free(c, s->memory);
+  a->child = NULL;
+}
+static void reverse_vjp(pl_vjp *v) {
+  pl_error(v->c, PL_ERROR_STATE,
+           "a loop whose states are computed again (checkpoints, memory, while_loop) has no reverse-mode derivative of its "
+           "gradient: take it by forward over reverse (pl.hvp, pl.hessian), or store all states");
+}
+
+/* Recomputing reversal for scan and while. */
+static void scan_vjp_recomputed(pl_vjp *v, pl_body *b, const layout_ *l, const pl_attr *schedule, int n_stacks,
+                                const pl_value *stacks_, int64_t memory) {
+  pl_context *c = v->c;
+  reversal r;
+  if (!plan_reversal(v, b, l, false, &r)) return;
+  const pl_body *V = r.v->body;
+  int n_given = 0, n_wanted = 0, n = 0;
+  pl_spec specs[PL_MAX_INPUTS];
+  pl_value in[PL_MAX_INPUTS], x[PL_MAX_INPUTS + PL_MAX_OUTPUTS], made[PL_MAX_OUTPUTS], out[PL_MAX_OUTPUTS];
+  for (int k = l->states; k < b->n_out; k++) n_given += r.given[k];
+  for (int k = l->states; k < l->states + l->xs; k++) n_wanted += r.need[k];
+  for (int k = 0; k < b->n_in; k++) specs[n++] = b->specs[k];
+  for (int k = 0; k < b->n_out; k++)
+    if (r.given[k]) specs[n++] = b->specs[b->outputs[k]];
+  for (int k = l->states + l->xs; k < b->n_in; k++)
+    if (r.need[k]) specs[n++] = b->specs[k];
+  pl_tape *t = pl_trace_open(c, n, specs, in);
+  if (!t) return;
+  int m = 0, g = b->n_in;
+  for (int k = 0; k < b->n_in; k++) x[m++] = in[k];
+  for (int k = 0; k < b->n_out; k++) x[m++] = zeros_of(c, &b->specs[b->outputs[k]]); /* not read */
+  for (int k = 0; k < b->n_out; k++)
+    if (r.given[k]) x[m++] = in[g++];
+  pl_value *values = pl_memory_new(c, ((size_t)V->n_values + 1) * sizeof *values);
+  pl_body *R = NULL;
+  if (values && pl_body_inline(c, V, x, values, made)) {
+    int n_out = step_outputs(c, b, l, &r, made, in + g, out, false);
+    n_out += step_outputs(c, b, l, &r, made, NULL, out + n_out, true);
+    R = pl_trace_close(c, t, n_out, out, true, 0, NULL, NULL);
+  }
+  pl_memory_free(c, values);
+  pl_trace_abandon(c, t);
+  pl_tape_free(c, t);
+  if (!R) return;
+  pl_value outer[PL_MAX_INPUTS], start[PL_MAX_INPUTS];
+  n = 0;
+  for (int k = 0; k < b->n_in; k++) outer[n++] = v->in[k];
+  start_states(v, b, l, &r, start);
+  for (int k = 0; k < r.n_active; k++) outer[n++] = start[k];
+  for (int k = l->states; k < b->n_out; k++)
+    if (r.given[k]) outer[n++] = v->g[k];
+  for (int k = 0; k < r.n_sums; k++) outer[n++] = start[r.n_active + k];
+  for (int k = 0; k < n_stacks; k++) outer[n++] = stacks_[k];
+  int64_t list[R_LAYOUT] = {l->states, l->xs, l->ys, l->length, l->reverse, 0, r.n_active, n_given, r.n_sums, n_wanted,
+                            l->length >= 0 ? n_stacks : 0, memory};
+  pl_attr attrs[] = {PL_OBJECT(&b->base), PL_OBJECT(&R->base), PL_INTS(R_LAYOUT, list), *schedule};
+  if (pl_apply(c, PL_OP(scan_reverse), n, outer, attrs, out))
+    give_results(v, b, l, &r, out, out + r.n_active + r.n_sums);
+  pl_object_release(&R->base);
+}
+
+static void scan_vjp(pl_vjp *v) {
+  layout_ l = layout_of(v->attrs);
+  if (l.save == SAVE_DONE && !stacks(v->attrs, &l)) {
+    scan_vjp_stored(v, &l);
+    return;
+  }
+  int n = stacks(v->attrs, &l);
+  pl_attr none = PL_INTS(0, NULL);
+  scan_vjp_recomputed(v, BODY(v->attrs), &l, n ? &v->attrs[2] : &none, n, v->out + l.states + l.ys, 0);
+}
+
+/* Tangents beside the values they belong to: a scan (or while) of both. */
+static pl_body *joint_step(pl_context *c, pl_body *b, const layout_ *l, const uint8_t *active) {
+  uint8_t known[PL_MAX_OUTPUTS];
+  all_flags(known, b->n_out, 1);
+  pl_derived *d = pl_body_jvp(c, b, active, known);
+  if (!d || !d->body) return NULL;
+  pl_spec specs[PL_MAX_INPUTS];
+  pl_value in[PL_MAX_INPUTS], x[PL_MAX_INPUTS + PL_MAX_OUTPUTS], made[PL_MAX_OUTPUTS], out[PL_MAX_OUTPUTS];
+  /* inputs: states, their tangents; xs, theirs; captured, theirs */
+  int bounds[] = {0, l->states, l->states + l->xs, b->n_in}, n = 0;
+  for (int part = 0; part < 3; part++)
+    for (int pass = 0; pass < 2; pass++)
+      for (int k = bounds[part]; k < bounds[part + 1]; k++)
+        if (pass == 0 || active[k]) specs[n++] = b->specs[k];
+  pl_tape *t = pl_trace_open(c, n, specs, in);
+  if (!t) return NULL;
+  pl_value tangent[PL_MAX_INPUTS];
+  n = 0;
+  for (int part = 0; part < 3; part++)
+    for (int pass = 0; pass < 2; pass++)
+      for (int k = bounds[part]; k < bounds[part + 1]; k++)
+        if (pass == 0) x[k] = in[n++];
+        else if (active[k]) tangent[k] = in[n++];
+  pl_value *values = pl_memory_new(c, ((size_t)b->n_values + (size_t)d->body->n_values + 2) * sizeof *values);
+  pl_body *J = NULL;
+  if (values && pl_body_inline(c, b, x, values, x + b->n_in)) {
+    int m = b->n_in + b->n_out, n_out = 0;
+    for (int k = 0; k < b->n_in; k++)
+      if (active[k]) x[m++] = tangent[k];
+    if (pl_body_inline(c, d->body, x, values, made)) {
+      for (int k = 0; k < l->states; k++) out[n_out++] = x[b->n_in + k];
+      for (int k = 0; k < l->states; k++)
+        if (active[k]) out[n_out++] = d->list[k] >= 0 ? made[d->list[k]] : zeros_of(c, &b->specs[k]);
+      for (int k = l->states; k < b->n_out; k++)
+        if (d->list[k] >= 0) out[n_out++] = made[d->list[k]];
+      J = pl_trace_close(c, t, n_out, out, true, 0, NULL, NULL);
+    }
+  }
+  pl_memory_free(c, values);
+  pl_trace_abandon(c, t);
+  pl_tape_free(c, t);
+  return J;
+}
+
+/* Values beside tangents, in joint_step's order. */
+static int joint_inputs(pl_jvp *j, const pl_body *b, const layout_ *l, const uint8_t *active, pl_value *outer) {
+  int bounds[] = {0, l->states, l->states + l->xs, b->n_in}, n = 0;
+  for (int part = 0; part < 3; part++)
+    for (int pass = 0; pass < 2; pass++)
+      for (int k = bounds[part]; k < bounds[part + 1]; k++)
+        if (pass == 0) outer[n++] = j->in[k];
+        else if (active[k]) outer[n++] = j->t[k] == PL_ZERO ? zeros_of(j->c, &b->specs[k]) : j->t[k];
+  return n;
+}
+
+static void scan_jvp(pl_jvp *j) {
+  pl_context *c = j->c;
+  pl_body *b = BODY(j->attrs);
+  layout_ l = layout_of(j->attrs);
+  uint8_t active[PL_MAX_INPUTS], moves[PL_MAX_OUTPUTS];
+  int n_active = 0, n_x = 0;
+  for (int k = 0; k < b->n_in; k++) active[k] = j->t[k] != PL_ZERO;
+  close_activity(b, &l, active, moves);
+  for (int k = 0; k < l.states; k++) n_active += active[k];
+  for (int k = l.states; k < l.states + l.xs; k++) n_x += active[k];
+  pl_body *J = joint_step(c, b, &l, active);
+  if (!J) return;
+  pl_value outer[PL_MAX_INPUTS], out[PL_MAX_OUTPUTS];
+  int n = joint_inputs(j, b, &l, active, outer), n_states = l.states + n_active;
+  pl_attr attrs[] = {PL_OBJECT(&J->base), LAYOUT_OF(n_states, l.xs + n_x, J->n_out - n_states, l.length, l.reverse, SAVE_ASK),
+                     j->attrs[2]};
+  if (pl_apply(c, j->op, n, outer, attrs, out)) {
+    uint8_t known[PL_MAX_OUTPUTS];
+    all_flags(known, b->n_out, 1);
+    pl_derived *d = pl_body_jvp(c, b, active, known);
+    int s = l.states, y = n_states;
+    for (int k = 0; k < l.states; k++)
+      if (active[k]) j->dt[k] = out[s++];
+    for (int k = l.states; d && k < b->n_out; k++)
+      if (d->list[k] >= 0) j->dt[k] = out[y++];
+  }
+  pl_object_release(&J->base);
+}
+
+/* ---- while: attributes condition, body, layout {states, captured of the condition, most} ----
+ * Inputs: states, captured of the condition, captured of the body. Outputs: final states, the number of steps (i64). */
+
+#define STEP(attrs) ((pl_body *)(attrs)[1].object)
+static int while_results(const pl_attr *attrs) { return (int)attrs[2].list[0] + 1; }
+static bool while_shape(const pl_call *call, pl_spec *out) {
+  const pl_body *cond = BODY(call->attrs), *b = STEP(call->attrs);
+  int s = (int)call->attrs[2].list[0], k = (int)call->attrs[2].list[1];
+  if (count_error(call, s + k + b->n_in - s) || !check_inputs(call, cond, 0, 0, cond->n_in) ||
+      !check_inputs(call, b, s + k, s, b->n_in - s))
+    return false;
+  const pl_spec *p = &cond->specs[cond->outputs[0]];
+  if (p->dtype != PL_BOOL || pl_spec_count(p) != 1) {
+    pl_error(call->c, PL_ERROR_TYPE, "while_loop: the condition must be one bool (a comparison's result), not %s",
+             pl_dtype_name(p->dtype));
+    return false;
+  }
+  for (int i = 0; i < s; i++) {
+    const pl_spec *from = &b->specs[i], *to = &b->specs[b->outputs[i]];
+    if (from->dtype != to->dtype || from->rank != to->rank ||
+        memcmp(from->shape, to->shape, (size_t)to->rank * sizeof *to->shape)) {
+      char x[PL_TEXT], y[PL_TEXT];
+      pl_error(call->c, PL_ERROR_SHAPE,
+               "while_loop: the step takes a state of %s %s and returns one of %s %s (part %d): they must agree",
+               pl_dtype_name(from->dtype), pl_shape_text(x, from->rank, from->shape), pl_dtype_name(to->dtype),
+               pl_shape_text(y, to->rank, to->shape), i + 1);
+      return false;
+    }
+    out[i] = *from;
+  }
+  out[s] = (pl_spec){PL_I64, 0, {0}};
+  return true;
+}
+typedef struct {
+  loop loop;
+  pl_frame *cond, *step;
+  bool asked;
+  _Alignas(64) uint8_t answer[64];
+} while_state;
+static pl_next while_step(pl_context *c, pl_activation *a) {
+  pl_body *cond = BODY(a->attrs), *b = STEP(a->attrs);
+  int n = (int)a->attrs[2].list[0], k = (int)a->attrs[2].list[1];
+  int64_t most = a->attrs[2].list[2];
+  layout_ l = {.states = n};
+  while_state *s = (while_state *)(((uintptr_t)a->state + 63) & ~(uintptr_t)63);
+  if (!s->loop.entered) {
+    s->loop.entered = true;
+    if (!loop_memory(c, b, &l, &s->loop)) return PL_NEXT_FAIL;
+    if (!(s->cond = pl_frame_new(c, cond)) || !(s->step = pl_frame_new(c, b))) return PL_NEXT_FAIL;
+    for (int i = n; i < cond->n_in; i++) pl_frame_input(s->cond, i, a->in[i]);
+    for (int i = n; i < b->n_in; i++) pl_frame_input(s->step, i, a->in[k + i]);
+    pl_frame_output(s->cond, 0, s->answer);
+    for (int i = 0; i < n; i++) s->loop.now[i] = a->in[i]->data;
+  } else if (s->asked) {
+    s->asked = false;
+    if (!s->answer[0]) {
+      for (int i = 0; i < n; i++) memcpy(a->out[i]->data, s->loop.now[i], bytes_of(&b->specs[i]));
+      *(int64_t *)a->out[n]->data = s->loop.i;
+      return PL_NEXT_DONE;
+    }
+    if (s->loop.i >= most) {
+      pl_error(c, PL_ERROR_NUMERIC, "while_loop: the condition still holds after %lld steps", (long long)most);
+      return PL_NEXT_FAIL;
+    }
+    for (int i = 0; i < n; i++) {
+      pl_frame_input_at(s->step, i, s->loop.now[i]);
+      pl_frame_output(s->step, i, s->loop.spare[2 * i + (s->loop.i & 1)]);
+    }
+    a->child = s->step;
+    pl_frame_start(s->step);
+    return PL_NEXT_CALL;
+  } else {
+    for (int i = 0; i < n; i++) s->loop.now[i] = s->step->outputs[i];
+    s->loop.i++;
+  }
+  for (int i = 0; i < n; i++) pl_frame_input_at(s->cond, i, s->loop.now[i]);
+  a->child = s->cond;
+  pl_frame_start(s->cond);
+  s->asked = true;
+  return PL_NEXT_CALL;
+}
+static void while_stop(pl_context *c, pl_activation *a) {
+  while_state *s = (while_state *)(((uintptr_t)a->state + 63) & ~(uintptr_t)63);
+  pl_frame_free(c, s->cond);
+  pl_frame_free(c, s->step);
+  pl_memory_free(c, s->loop.memory);
+  a->child = NULL;
+}
+/* As a scan of as many steps as the loop took. */
+static void while_vjp(pl_vjp *v) {
+  pl_body *b = STEP(v->attrs);
+  int n = (int)v->attrs[2].list[0], k = (int)v->attrs[2].list[1];
+  layout_ l = {.states = n, .captured = b->n_in - n, .length = -1};
+  pl_value in[PL_MAX_INPUTS], g[PL_MAX_OUTPUTS];
+  bool need[PL_MAX_INPUTS];
+  for (int i = 0; i < b->n_in; i++) {
+    in[i] = v->in[i < n ? i : i + k];
+    need[i] = v->need[i < n ? i : i + k];
+  }
+  for (int i = 0; i < n; i++) g[i] = v->g[i];
+  pl_value mapped[PL_MAX_INPUTS];
+  (void)mapped;
+  pl_vjp w = *v;
+  w.n = b->n_in;
+  w.in = in;
+  w.g = g;
+  w.need = need;
+  pl_attr none = PL_INTS(0, NULL);
+  scan_vjp_recomputed(&w, b, &l, &none, 1, &v->out[n], v->attrs[2].list[3]);
+}
+static void while_jvp(pl_jvp *j) {
+  pl_context *c = j->c;
+  pl_body *cond = BODY(j->attrs), *b = STEP(j->attrs);
+  int n = (int)j->attrs[2].list[0], k = (int)j->attrs[2].list[1], n_active = 0;
+  layout_ l = {.states = n, .captured = b->n_in - n, .length = -1};
+  uint8_t active[PL_MAX_INPUTS], moves[PL_MAX_OUTPUTS];
+  pl_value in[PL_MAX_INPUTS], t[PL_MAX_INPUTS];
+  for (int i = 0; i < b->n_in; i++) {
+    in[i] = j->in[i < n ? i : i + k];
+    t[i] = j->t[i < n ? i : i + k];
+    active[i] = t[i] != PL_ZERO;
+  }
+  close_activity(b, &l, active, moves);
+  for (int i = 0; i < n; i++) n_active += active[i];
+  if (!n_active) return;
+  pl_body *J = joint_step(c, b, &l, active);
+  if (!J) return;
+  /* the condition does not look at the tangents */
+  pl_spec specs[PL_MAX_INPUTS];
+  pl_value traced[PL_MAX_INPUTS], x[PL_MAX_INPUTS], holds;
+  int m = 0;
+  for (int i = 0; i < n; i++) specs[m++] = b->specs[i];
+  for (int i = 0; i < n; i++)
+    if (active[i]) specs[m++] = b->specs[i];
+  for (int i = n; i < cond->n_in; i++) specs[m++] = cond->specs[i];
+  pl_tape *tape = pl_trace_open(c, m, specs, traced);
+  pl_body *C = NULL;
+  if (tape) {
+    for (int i = 0; i < cond->n_in; i++) x[i] = traced[i < n ? i : i + n_active];
+    pl_value *values = pl_memory_new(c, ((size_t)cond->n_values + 1) * sizeof *values);
+    if (values && pl_body_inline(c, cond, x, values, &holds)) C = pl_trace_close(c, tape, 1, &holds, true, 0, NULL, NULL);
+    pl_memory_free(c, values);
+    pl_trace_abandon(c, tape);
+    pl_tape_free(c, tape);
+  }
+  if (C) {
+    pl_value outer[PL_MAX_INPUTS], joint[PL_MAX_INPUTS], out[PL_MAX_OUTPUTS];
+    pl_jvp w = *j;
+    w.in = in;
+    w.t = t;
+    int n_joint = joint_inputs(&w, b, &l, active, joint), o = 0;
+    for (int i = 0; i < n + n_active; i++) outer[o++] = joint[i];
+    for (int i = n; i < cond->n_in; i++) outer[o++] = j->in[i];
+    for (int i = n + n_active; i < n_joint; i++) outer[o++] = joint[i];
+    int64_t list[] = {n + n_active, k, j->attrs[2].list[2], j->attrs[2].list[3]};
+    pl_attr attrs[] = {PL_OBJECT(&C->base), PL_OBJECT(&J->base), PL_INTS(4, list)};
+    if (pl_apply(c, j->op, o, outer, attrs, out))
+      for (int i = 0, s = n; i < n; i++)
+        if (active[i]) j->dt[i] = out[s++];
+  }
+  pl_object_release((pl_object *)C);
+  pl_object_release(&J->base);
+}
+
+/* ---- cond: attributes yes, no, layout {inputs of yes}; inputs: a bool, those of yes, those of no ---- */
+
+static int cond_results(const pl_attr *attrs) { return BODY(attrs)->n_out; }
+static bool cond_shape(const pl_call *call, pl_spec *out) {
+  const pl_body *yes = BODY(call->attrs), *no = STEP(call->attrs);
+  if (count_error(call, 1 + yes->n_in + no->n_in) || !check_inputs(call, yes, 1, 0, yes->n_in) ||
+      !check_inputs(call, no, 1 + yes->n_in, 0, no->n_in))
+    return false;
+  if (call->in[0]->dtype != PL_BOOL || call->in[0]->count != 1) {
+    pl_error(call->c, PL_ERROR_TYPE, "cond: the condition must be one bool (a comparison's result)");
+    return false;
+  }
+  for (int i = 0; i < yes->n_out; i++) {
+    const pl_spec *a = &yes->specs[yes->outputs[i]], *b = &no->specs[no->outputs[i]];
+    if (yes->n_out != no->n_out || a->dtype != b->dtype || a->rank != b->rank ||
+        memcmp(a->shape, b->shape, (size_t)a->rank * sizeof *a->shape)) {
+      char x[PL_TEXT], y[PL_TEXT];
+      pl_error(call->c, PL_ERROR_SHAPE, "cond: one branch returns %s %s, the other %s %s (result %d): they must agree",
+               pl_dtype_name(a->dtype), pl_shape_text(x, a->rank, a->shape), pl_dtype_name(b->dtype),
+               pl_shape_text(y, b->rank, b->shape), i + 1);
+      return false;
+    }
+    out[i] = *a;
+  }
+  return true;
+}
+static pl_next cond_step(pl_context *c, pl_activation *a) {
+  bool *ran = a->state;
+  if (*ran) return PL_NEXT_DONE;
+  bool yes = *(const uint8_t *)a->in[0]->data;
+  pl_body *b = yes ? BODY(a->attrs) : STEP(a->attrs);
+  int first = yes ? 1 : 1 + BODY(a->attrs)->n_in;
+  if (!(a->child = pl_frame_new(c, b))) return PL_NEXT_FAIL;
+  for (int i = 0; i < b->n_in; i++) pl_frame_input(a->child, i, a->in[first + i]);
+  for (int i = 0; i < a->n_out; i++) pl_frame_output(a->child, i, a->out[i]->data);
+  pl_frame_start(a->child);
+  *ran = true;
+  return PL_NEXT_CALL;
+}
+
+/* A branch's derivative with results for all that either branch has, zeros where this one has none. list: for each result
+ * the derived body's output, or -1; specs: of the results. */
+static pl_body *branch(pl_context *c, const pl_body *d, int n_in, const pl_spec *in_specs, int n, const int32_t *list,
+                       const pl_spec *specs) {
+  pl_value in[PL_MAX_INPUTS + PL_MAX_OUTPUTS], made[PL_MAX_OUTPUTS], out[PL_MAX_OUTPUTS];
+  pl_tape *t = pl_trace_open(c, n_in, in_specs, in);
+  if (!t) return NULL;
+  pl_body *result = NULL;
+  pl_value *values = pl_memory_new(c, ((size_t)d->n_values + 1) * sizeof *values);
+  if (values && pl_body_inline(c, d, in, values, made)) {
+    for (int i = 0; i < n; i++) out[i] = list[i] >= 0 ? made[list[i]] : zeros_of(c, &specs[i]);
+    result = pl_trace_close(c, t, n, out, true, 0, NULL, NULL);
+  }
+  pl_memory_free(c, values);
+  pl_trace_abandon(c, t);
+  pl_tape_free(c, t);
+  return result;
+}
+static void cond_vjp(pl_vjp *v) {
+  pl_context *c = v->c;
+  pl_body *side[] = {BODY(v->attrs), STEP(v->attrs)}, *made[2] = {NULL, NULL};
+  uint8_t need[PL_MAX_INPUTS], given[PL_MAX_OUTPUTS];
+  int n_wanted = 0, total = side[0]->n_in + side[1]->n_in;
+  pl_spec wanted[PL_MAX_INPUTS];
+  for (int i = 0; i < side[0]->n_out; i++) given[i] = v->g[i] != PL_ZERO;
+  for (int i = 0; i < total; i++)
+    if (v->need[1 + i]) pl_spec_of(pl_slot_find(c, v->in[1 + i]), &wanted[n_wanted++]);
+  pl_value outer[PL_MAX_INPUTS + PL_MAX_OUTPUTS], out[PL_MAX_OUTPUTS];
+  int n = 0, first = 0, rank = 0;
+  outer[n++] = v->in[0];
+  for (int s = 0; s < 2; s++) {
+    pl_body *b = side[s];
+    for (int i = 0; i < b->n_in; i++) need[i] = v->need[1 + first + i] && is_float(&b->specs[i]);
+    pl_derived *d = pl_body_vjp(c, b, need, given, NULL);
+    if (!d || !d->body) goto done;
+    int32_t list[PL_MAX_INPUTS];
+    for (int i = 0; i < n_wanted; i++) list[i] = -1;
+    for (int i = 0; i < b->n_in; i++)
+      if (v->need[1 + first + i]) list[rank++] = d->list[i];
+    pl_spec specs[PL_MAX_INPUTS + PL_MAX_OUTPUTS];
+    for (int i = 0; i < d->body->n_in; i++) specs[i] = d->body->specs[i];
+    if (!(made[s] = branch(c, d->body, d->body->n_in, specs, n_wanted, list, wanted))) goto done;
+    n += gather_inputs(b->n_in, v->in + 1 + first, b->n_out, v->out, given, b->n_out, v->g, outer + n);
+    first += b->n_in;
+  }
+  pl_attr attrs[] = {PL_OBJECT(&made[0]->base), PL_OBJECT(&made[1]->base)};
+  if (pl_apply(c, v->op, n, outer, attrs, out))
+    for (int i = 0, k = 0; i < total; i++)
+      if (v->need[1 + i]) pl_vjp_give(v, 1 + i, out[k++]);
+done:
+  pl_object_release((pl_object *)made[0]);
+  pl_object_release((pl_object *)made[1]);
+}
+static void cond_jvp(pl_jvp *j) {
+  pl_context *c = j->c;
+  pl_body *side[] = {BODY(j->attrs), STEP(j->attrs)}, *made[2] = {NULL, NULL};
+  pl_derived *d[2];
+  uint8_t active[PL_MAX_INPUTS], moves[PL_MAX_OUTPUTS] = {0};
+  int n_out = side[0]->n_out, first = 0, n = 0, n_wanted = 0;
+  pl_value outer[PL_MAX_INPUTS + PL_MAX_OUTPUTS], out[PL_MAX_OUTPUTS];
+  outer[n++] = j->in[0];
+  for (int s = 0; s < 2; s++) {
+    for (int i = 0; i < side[s]->n_in; i++) active[i] = j->t[1 + first + i] != PL_ZERO;
+    if (!(d[s] = pl_body_jvp(c, side[s], active, NULL)) || !d[s]->body) return;
+    for (int i = 0; i < n_out; i++) moves[i] |= d[s]->list[i] >= 0;
+    n += gather_inputs(side[s]->n_in, j->in + 1 + first, n_out, j->out, active, side[s]->n_in, j->t + 1 + first, outer + n);
+    first += side[s]->n_in;
+  }
+  pl_spec wanted[PL_MAX_OUTPUTS];
+  for (int i = 0; i < n_out; i++)
+    if (moves[i]) wanted[n_wanted++] = side[0]->specs[side[0]->outputs[i]];
+  for (int s = 0; s < 2; s++) {
+    int32_t list[PL_MAX_OUTPUTS];
+    for (int i = 0, k = 0; i < n_out; i++)
+      if (moves[i]) list[k++] = d[s]->list[i];
+    if (!(made[s] = branch(c, d[s]->body, d[s]->body->n_in, d[s]->body->specs, n_wanted, list, wanted))) goto done;
+  }
+  if (n_wanted && pl_apply(c, j->op, n, outer, (pl_attr[]){PL_OBJECT(&made[0]->base), PL_OBJECT(&made[1]->base)}, out))
+    for (int i = 0, k = 0; i < n_out; i++)
+      if (moves[i]) j->dt[i] = out[k++];
+done:
+  pl_object_release((pl_object *)made[0]);
+  pl_object_release((pl_object *)made[1]);
+}
+
+#define OBJECT(name) \
+  { name, PL_AS_OBJECT, true, 0 }
+#define LIST(name) \
+  { name, PL_AS_INTS, true, 0 }
+#define CONTROL(op, text)                                                                                          \
+  .name = op, .formula = text, .kind = PL_OPAQUE, .inputs = -1, .outputs = -1, .internal = true, .dtypes = PL_ANY, \
+  .keeps = PL_KEEPS_ALL
+
+pl_op pl_ops_control[] = {
+    {CONTROL("call", "the outputs of a program"), .attrs = {OBJECT("body"), {"save", PL_AS_INT, false, 0}},
+     .shape = call_shape, .results = call_results, .step = call_step, .state_size = sizeof(bool),
+     .augment = call_augment, .vjp = call_vjp, .jvp = call_jvp},
+    {CONTROL("scan", "a program repeated over the first axis of its inputs"),
+     .attrs = {OBJECT("body"), LIST("layout"), LIST("schedule")}, .shape = scan_shape, .results = scan_results,
+     .step = scan_step, .state_size = sizeof(loop), .stop = scan_stop, .augment = scan_augment, .vjp = scan_vjp,
+     .jvp = scan_jvp},
+    {CONTROL("scan_reverse", "the reverse of scan, states computed again from checkpoints"),
+     .attrs = {OBJECT("body"), OBJECT("reverse"), LIST("layout"), LIST("schedule")}, .shape = reverse_shape,
+     .results = reverse_results, .step = reverse_step, .state_size = sizeof(sweep), .stop = reverse_stop,
+     .vjp = reverse_vjp},
+    {CONTROL("while", "a program repeated while another says so"),
+     .attrs = {OBJECT("condition"), OBJECT("body"), LIST("layout")}, .shape = while_shape, .results = while_results,
+     .step = while_step, .state_size = sizeof(while_state) + 64, .stop = while_stop, .vjp = while_vjp,
+     .jvp = while_jvp},
+    {CONTROL("cond", "one of two programs"), .attrs = {OBJECT("yes"), OBJECT("no")}, .shape = cond_shape,
+     .results = cond_results, .step = cond_step, .state_size = sizeof(bool), .vjp = cond_vjp, .jvp = cond_jvp},
+    {0},
+};

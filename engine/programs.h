@@ -1,0 +1,53 @@
+/* programs.h: programs made by tracing, for hosts. See body.h for what they are inside.
+ *
+ *   pl_trace *t = pl_trace_like(c, n, models, n, x);       // from here on ops are recorded by their shapes alone
+ *   y = pl_apply1(c, op, 1, x, NULL);
+ *   pl_body *b = pl_trace_end(t, 1, &y);
+ *   m = pl_trace_captures(c, t, captured);                 // inputs of b behind the n given ones; they live as long as t
+ *   pl_apply(c, pl_op_find("call"), n + m, inputs, (pl_attr[]){PL_OBJECT(pl_body_object(b)), PL_INT(0)}, out);
+ *   pl_trace_free(c, t); pl_body_release(b);
+ *
+ * The ops that run programs are rows of the op table: call, scan, scan_reverse, while, cond (ops/control.c states their
+ * inputs and attributes). */
+#ifndef PL_PROGRAMS_H
+#define PL_PROGRAMS_H
+
+#include "perilune.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct pl_tape pl_trace;
+typedef struct pl_body pl_body;
+
+/* Inputs shaped like the models; from number `whole` on like one entry of their first axis. NULL, and the error set. */
+PL_API pl_trace *pl_trace_like(pl_context *c, int n, const pl_value *models, int whole, pl_value *inputs);
+PL_API pl_body *pl_trace_end(pl_context *c, pl_trace *t, int n_out, const pl_value *outputs);
+/* What the body reads beside the inputs given; list may be NULL, to count. */
+PL_API int pl_trace_captures(pl_context *c, pl_trace *t, pl_value *list);
+PL_API void pl_trace_free(pl_context *c, pl_trace *t); /* also without having ended it */
+PL_API bool pl_tracing(const pl_context *c);
+
+PL_API pl_object *pl_body_object(pl_body *b);
+PL_API void pl_body_retain(pl_body *b);
+PL_API void pl_body_release(pl_body *b);
+PL_API void pl_body_size(const pl_body *b, int *inputs, int *outputs, int64_t *instructions, int64_t *values);
+PL_API int pl_op_count(const pl_op *op, const pl_attr *attrs); /* of outputs, which may depend on the attributes */
+/* The program of b's outputs and then the gradient of the first in each flagged input; reached tells which have a path. */
+PL_API pl_body *pl_body_with_gradient(pl_context *c, pl_body *b, const uint8_t *need, uint8_t *reached);
+/* The program of b's outputs and then their tangents; its inputs are b's and then a tangent for each flagged input. */
+PL_API pl_body *pl_body_with_tangents(pl_context *c, pl_body *b, const uint8_t *active);
+/* The body's instructions one by one as ops of their own. values has room for as many as it has values. */
+PL_API bool pl_body_inline(pl_context *c, const pl_body *b, const pl_value *inputs, pl_value *values, pl_value *outputs);
+
+/* For tests and for looking into programs: they run instruction by instruction, as they were traced; and the first result
+ * that is not finite is an error that names its op and line. */
+PL_API void pl_set_plain(pl_context *c, bool plain, bool check_finite);
+/* The optimal schedule's first checkpoint for that many steps. */
+PL_API int64_t pl_checkpoint_split(int64_t steps, int64_t checkpoints);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

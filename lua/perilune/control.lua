@@ -1,0 +1,301 @@
+-- Loops and branches as programs: scan, while_loop, cond, checkpoint. The functions given are traced once a call: only shapes
+-- exist while they run.
+local core = require "perilune.core"
+local tree = require "perilune.tree"
+local program = core.program
+
+local control = {}
+local is_tensor = core.is_tensor
+
+local function check_function(f, what)
+  local meta = type(f) == "table" and getmetatable(f)
+  if type(f) ~= "function" and not (meta and meta.__call) then core.fail(("%s needs a function, not %s"):format(what, f == nil and "nil" or type(f))) end
+end
+
+local function tensors(leaves)
+  local list = {}
+  for k, leaf in ipairs(leaves) do list[k] = leaf.number and core.tensor(leaf.value) or leaf.value end
+  return list
+end
+
+-- The leaves of each of the results out[2] ... (core.call's), one list; their forms and where each begins.
+local function flatten(out, first, list)
+  local forms = {}
+  for k = first, table.maxn(out) do
+    local leaves, form = tree.leaves(out[k])
+    -- a leaf keeps its number within its own tree: remember the offset
+    forms[#forms + 1] = {form = form, offset = #list, n = #leaves}
+    for _, value in ipairs(tensors(leaves)) do list[#list + 1] = value end
+  end
+  return forms
+end
+
+local function part(list, offset, n)
+  local values = {}
+  for k = 1, n do values[k] = list[offset + k] end
+  return values
+end
+control.part, control.flatten, control.tensors = part, flatten, tensors
+
+-- Traces f(inputs...) made by `arguments` from the traced inputs; returns the program, what it captured, forms, and the trace to be
+-- freed. Errors free it.
+local function trace(models, rows, f, arguments, results)
+  local t, inputs = program.open(models, rows)
+  local out = {core.call(f, arguments(inputs))}
+  local function give_up(message)
+    t:free()
+    error(message, 0)
+  end
+  if not out[1] then give_up(out[2]) end
+  local ok, list, forms = pcall(results, out)
+  if not ok then give_up(list) end
+  local closed, body, captured = pcall(t.close, t, list)
+  if not closed then give_up(body) end
+  return body, captured, forms, t
+end
+control.trace = trace
+
+local function guarded(traces, ok, ...)
+  for _, t in ipairs(traces) do t:free() end
+  if not ok then error((...), 0) end
+  return ...
+end
+
+local function append(list, more)
+  for _, v in ipairs(more) do list[#list + 1] = v end
+  return list
+end
+
+local units = {B = 1, KB = 1e3, MB = 1e6, GB = 1e9, TB = 1e12}
+local function bytes_of(x, what)
+  if type(x) == "number" and x > 0 then return x end
+  local number, unit = tostring(x):match("^%s*([%d.]+)%s*([KMGT]?B)%s*$")
+  if not number then core.fail(("%s: memory is a number of bytes or \"200MB\", not %s"):format(what, tostring(x))) end
+  return tonumber(number)*units[unit]
+end
+
+local function check_options(options, valid, what)
+  if options ~= nil and type(options) ~= "table" then core.fail(("%s: the options are a table, not %s"):format(what, type(options))) end
+  for key in pairs(options or {}) do
+    if not valid[key] then
+      local names = {}
+      for name in pairs(valid) do names[#names + 1] = name end
+      table.sort(names)
+      core.fail(("%s has no option '%s'; it has %s"):format(what, tostring(key), table.concat(names, ", ")))
+    end
+  end
+  return options or {}
+end
+control.check_options, control.bytes_of = check_options, bytes_of
+
+-- ---- scan ----
+
+local function prepare(step, state, xs, options)
+  check_function(step, "scan")
+  options = check_options(options, {checkpoints = true, memory = true, disk = true}, "scan")
+  if state == nil then core.fail "scan needs a state to start from, not nil" end
+  local state_leaves, state_form = tree.leaves(state)
+  local models = tensors(state_leaves)
+  local n_state, length, x_form, n_x = #models, nil, nil, nil
+  if type(xs) == "number" then
+    if xs ~= math.floor(xs) or xs < 0 then core.fail(("scan: %s is no number of steps"):format(tostring(xs))) end
+    length = xs
+    models[n_state + 1] = core.arange(1, xs, {dtype = "i64"})
+    x_form, n_x = 1, 1
+  elseif xs == nil then
+    core.fail "scan needs a number of steps, or tensors to walk along their first axis"
+  else
+    local leaves, form = tree.leaves(xs)
+    if #leaves == 0 then core.fail "scan: there is nothing to walk along" end
+    for _, leaf in ipairs(leaves) do
+      if leaf.number or leaf.value.rank == 0 then core.fail(("scan: %s is a number; what is walked along has a first axis"):format(leaf.path == "" and "the input" or leaf.path)) end
+      length = length or leaf.value.shape[1]
+      if leaf.value.shape[1] ~= length then core.fail(("scan: first axes of %d and %d entries"):format(length, leaf.value.shape[1])) end
+    end
+    x_form, n_x = form, #leaves
+    append(models, tensors(leaves))
+  end
+  local body, captured, forms, t = trace(models, n_state, step, function(inputs)
+    return tree.build(state_form, part(inputs, 0, n_state)), tree.build(x_form, part(inputs, n_state, n_x))
+  end, function(out)
+    if out[2] == nil then core.fail "scan: the step returns nothing; it returns the new state, and perhaps what to keep of each step" end
+    local list = {}
+    local all = flatten(out, 2, list)
+    if all[1].n ~= n_state then core.fail(("scan: the step takes a state of %d parts and returns one of %d"):format(n_state, all[1].n)) end
+    for k = 1, n_state do -- a number in the state keeps the state's dtype
+      if list[k].dtype ~= models[k].dtype and list[k].rank == models[k].rank and models[k].dtype == "f64" then list[k] = list[k]:to "f64" end
+    end
+    return list, all
+  end)
+  return {body = body, inputs = append(models, captured), n_state = n_state, n_x = n_x, length = length, forms = forms, state_form = state_form,
+    trace = t, options = options}
+end
+
+local function size_of(t) return t.count*(t.dtype == "f32" and 4 or t.dtype == "bool" and 1 or 8) end
+
+-- How many checkpoints the options ask for: 0 stores all.
+local function checkpoints_of(p)
+  local o, n = p.options, 0
+  local bytes = 0
+  for k = 1, p.n_state do bytes = bytes + size_of(p.inputs[k]) end
+  if o.checkpoints then
+    if type(o.checkpoints) ~= "number" or o.checkpoints < 1 or o.checkpoints ~= math.floor(o.checkpoints) then
+      core.fail(("scan: checkpoints must be a whole number, 1 or more, not %s"):format(tostring(o.checkpoints)))
+    end
+    n = o.checkpoints
+  elseif o.memory then
+    local memory = bytes_of(o.memory, "scan")
+    if bytes*p.length > memory then n = math.max(1, math.floor(memory/math.max(bytes, 1))) end
+  end
+  return n < p.length and n or 0, bytes
+end
+
+local function run(step, state, xs, options)
+  local p = prepare(step, state, xs, options)
+  local checkpoints = checkpoints_of(p)
+  local list = guarded({p.trace}, pcall(program.scan, p.body, p.inputs, p.n_state, p.n_x, p.length, checkpoints))
+  local results = {tree.build(p.state_form, part(list, 0, p.n_state))}
+  for k = 2, #p.forms do results[k] = tree.build(p.forms[k].form, part(list, p.forms[k].offset, p.forms[k].n)) end
+  return unpack(results, 1, #p.forms)
+end
+
+-- Forward steps that the optimal schedule takes to reverse n steps with s checkpoints (the sum it minimizes, by its own splits).
+local function forward_steps(n, s)
+  local total, stack, hi = 0, {0}, n
+  while hi > 0 do
+    local lo = stack[#stack]
+    if lo == hi - 1 then
+      hi = hi - 1
+      while #stack > 0 and stack[#stack] >= hi do stack[#stack] = nil end
+    else
+      local free = s - #stack
+      if free > 0 then
+        local m = program.split(hi - lo, free)
+        total = total + m
+        stack[#stack + 1] = lo + m
+      else
+        total = total + hi - 1 - lo
+        hi = hi - 1
+        while #stack > 0 and stack[#stack] >= hi do stack[#stack] = nil end
+      end
+    end
+  end
+  return total
+end
+
+local Plan = {}
+Plan.__index = Plan
+function Plan:__tostring()
+  return ("%d steps, state of %.4g MB: %s, peak %.4g MB, %.2f forward steps for each"):format(self.steps, self.state_bytes/1e6,
+    self.checkpoints == 0 and "all stored" or ("%d checkpoints%s"):format(self.checkpoints, self.disk and " on disk" or ""), self.peak_bytes/1e6, self.recomputation)
+end
+
+--- Loops. pl.scan(step, state, n | xs, options) runs state, y... = step(state, x) n times, or along the first axis of xs (a tensor or a
+--- tree of them); with a number, x is the step's number, 1 to n, a 0-d i64 tensor. State, inputs and outputs are trees. Returns the
+--- final state, and each y stacked along a new first axis. The step is traced once.
+---
+--- Its gradient stores what the step's derivative reads. Options bound that: memory ("200MB" or bytes: when the states would take more,
+--- the optimal binomial schedule of checkpoints computes them again), checkpoints (a number of them). The gradient is the same,
+--- bit for bit. pl.scan:plan(step, state, n | xs, options) tells the predicted peak memory and recomputation.
+control.scan = setmetatable({}, {
+  __call = function(_, ...) return run(...) end,
+  __index = {
+    plan = function(_, step, state, xs, options)
+      local p = prepare(step, state, xs, options)
+      p.trace:free()
+      local checkpoints, bytes = checkpoints_of(p)
+      local n = p.length
+      local plan = {steps = n, state_bytes = bytes, checkpoints = checkpoints, peak_bytes = bytes*(checkpoints == 0 and n or checkpoints + 2)}
+      plan.recomputation = n == 0 and 0 or checkpoints == 0 and 1 or 1 + (forward_steps(n, checkpoints) - 0)/n
+      return setmetatable(plan, Plan)
+    end,
+  },
+})
+
+-- ---- while, cond, checkpoint ----
+
+--- state = step(state) while condition(state) holds (a 0-d bool); both are traced once. Returns the final state and the number of steps.
+---@param condition function
+---@param step function
+---@param state any  a tree
+---@param options? table  {iterations = 100000: more is an error, memory: for the states of the reverse sweep}
+---@return any state
+---@return any steps  0-d i64
+function control.while_loop(condition, step, state, options)
+  check_function(condition, "while_loop")
+  check_function(step, "while_loop")
+  options = check_options(options, {iterations = true, memory = true}, "while_loop")
+  local leaves, form = tree.leaves(state)
+  local models = tensors(leaves)
+  local n = #models
+  local function arguments(inputs) return tree.build(form, inputs) end
+  local cond, cond_captured, _, t1 = trace(models, n, condition, arguments, function(out)
+    local value = out[2]
+    if type(value) == "boolean" then value = core.tensor(value) end
+    if not is_tensor(value) then core.fail(("while_loop: the condition must return a comparison's result, not %s"):format(type(value))) end
+    return {value}
+  end)
+  local ok, body, captured, _, t2 = pcall(trace, models, n, step, arguments, function(out)
+    local list = {}
+    local forms = flatten({nil, out[2]}, 2, list)
+    if forms[1].n ~= n then core.fail(("while_loop: the step takes a state of %d parts and returns one of %d"):format(n, forms[1].n)) end
+    return list, forms
+  end)
+  if not ok then
+    t1:free()
+    error(body, 0)
+  end
+  local inputs = append(append(models, cond_captured), captured)
+  local memory = options.memory and bytes_of(options.memory, "while_loop") or 0
+  local list = guarded({t1, t2}, pcall(program.loop, cond, body, inputs, n, #cond_captured, options.iterations or 100000, memory))
+  return tree.build(form, part(list, 0, n)), list[n + 1]
+end
+
+--- yes(...) where the 0-d bool holds, else no(...). Both are traced, one is run. They return trees of the same shapes.
+---@param condition any  a comparison's result with one element
+---@param yes function
+---@param no function
+function control.cond(condition, yes, no, ...)
+  check_function(yes, "cond")
+  check_function(no, "cond")
+  if type(condition) == "boolean" then condition = core.tensor(condition) end
+  if not is_tensor(condition) then core.fail(("cond: the condition must be a comparison's result, not %s"):format(condition == nil and "nil" or type(condition))) end
+  local args = {n = select("#", ...), ...}
+  local function arguments() return unpack(args, 1, args.n) end
+  local function results(out)
+    local list = {}
+    local forms = flatten(out, 2, list)
+    return list, forms
+  end
+  local a, captured_a, forms, t1 = trace({}, 0, yes, arguments, results)
+  local ok, b, captured_b, _, t2 = pcall(trace, {}, 0, no, arguments, results)
+  if not ok then
+    t1:free()
+    error(b, 0)
+  end
+  local list = guarded({t1, t2}, pcall(program.cond, a, b, append(append({condition}, captured_a), captured_b)))
+  local out = {}
+  for k, f in ipairs(forms) do out[k] = tree.build(f.form, part(list, f.offset, f.n)) end
+  return unpack(out, 1, #forms)
+end
+
+--- The function f, whose intermediate values are computed again in the reverse sweep instead of being stored.
+---@param f function
+---@return function
+function control.checkpoint(f)
+  check_function(f, "checkpoint")
+  return function(...)
+    local args = {n = select("#", ...), ...}
+    local body, captured, forms, t = trace({}, 0, f, function() return unpack(args, 1, args.n) end, function(out)
+      local list = {}
+      local all = flatten(out, 2, list)
+      return list, all
+    end)
+    local list = guarded({t}, pcall(program.call, body, captured, true))
+    local out = {}
+    for k, form in ipairs(forms) do out[k] = tree.build(form.form, part(list, form.offset, form.n)) end
+    return unpack(out, 1, #forms)
+  end
+end
+
+return control

@@ -1,0 +1,303 @@
+/* program.c: traces, programs and the ops that hold them, for the language's scan, while_loop, cond, checkpoint and
+ * compile. The lists of tensors that go in and out are flat; trees are the language's. */
+#include "binding.h"
+
+#include <string.h>
+
+#include "programs.h"
+
+typedef struct {
+  binding *b;
+  pl_trace *trace;
+  bool closed;
+} trace_data;
+
+typedef struct {
+  binding *b;
+  pl_body *body;
+} body_data;
+
+static trace_data *check_trace(lua_State *L) {
+  trace_data *t = check_object(L, 1, binding_of(L)->traces, "trace");
+  if (!t->trace) fail(L, "this trace has ended");
+  return t;
+}
+
+typedef struct {
+  pl_body *body;
+  pl_object *object;
+  int n_in, n_out;
+  int64_t instructions, values;
+} program_info;
+
+static program_info check_body(lua_State *L, int i) {
+  body_data *d = check_object(L, i, binding_of(L)->programs, "program");
+  program_info p = {.body = d->body, .object = pl_body_object(d->body)};
+  pl_body_size(d->body, &p.n_in, &p.n_out, &p.instructions, &p.values);
+  return p;
+}
+
+static int push_body(lua_State *L, binding *b, pl_body *body) {
+  if (!body) fail_engine(L, b);
+  body_data *d = lua_newuserdata(L, sizeof *d);
+  *d = (body_data){b, body};
+  lua_rawgeti(L, LUA_REGISTRYINDEX, b->programs);
+  lua_setmetatable(L, -2);
+  return 1;
+}
+
+static int collect_body(lua_State *L) {
+  body_data *d = check_object(L, 1, binding_of(L)->programs, "program");
+  if (d->body && d->b->c) pl_body_release(d->body);
+  d->body = NULL;
+  return 0;
+}
+
+static pl_value *read_list(lua_State *L, binding *b, int i, int *n, const char *what) {
+  luaL_checktype(L, i, LUA_TTABLE);
+  *n = (int)lua_objlen(L, i);
+  if (*n > PL_MAX_INPUTS) fail(L, "%s: %d tensors; at most %d are possible", what, *n, PL_MAX_INPUTS);
+  pl_value *v = lua_newuserdata(L, (size_t)(*n + 1) * sizeof *v);
+  for (int k = 0; k < *n; k++) {
+    lua_rawgeti(L, i, k + 1);
+    v[k] = check_tensor(L, b, lua_gettop(L), what);
+    lua_pop(L, 1);
+  }
+  return v;
+}
+
+static int push_list(lua_State *L, binding *b, int n, const pl_value *v) {
+  lua_createtable(L, n, 0);
+  for (int k = 0; k < n; k++) {
+    push_value(L, b, v[k]);
+    lua_rawseti(L, -2, k + 1);
+  }
+  return 1;
+}
+
+/* program.open(models, rows) -> trace, inputs: shaped like the models; from model number rows + 1 on, like one entry of
+ * their first axis */
+static int open_trace(lua_State *L) {
+  binding *b = binding_of(L);
+  int n;
+  pl_value *models = read_list(L, b, 1, &n, "a traced function");
+  int64_t whole = lua_isnoneornil(L, 2) ? n : check_integer(L, 2, "program.open");
+  trace_data *t = lua_newuserdata(L, sizeof *t);
+  *t = (trace_data){b, NULL, false};
+  lua_rawgeti(L, LUA_REGISTRYINDEX, b->traces);
+  lua_setmetatable(L, -2);
+  pl_value *inputs = lua_newuserdata(L, (size_t)(n + 1) * sizeof *inputs);
+  t->trace = pl_trace_like(b->c, n, models, (int)whole, inputs);
+  if (!t->trace) fail_engine(L, b);
+  lua_pushvalue(L, -2);
+  push_list(L, b, n, inputs);
+  return 2;
+}
+
+/* trace:close(outputs) -> program, captured tensors */
+static int close_trace(lua_State *L) {
+  binding *b = binding_of(L);
+  trace_data *t = check_trace(L);
+  if (t->closed) fail(L, "this trace has been closed");
+  int n;
+  const pl_value *out = read_list(L, b, 2, &n, "a traced function's result");
+  mark_line(L, b);
+  t->closed = true;
+  push_body(L, b, pl_trace_end(b->c, t->trace, n, out));
+  int m = pl_trace_captures(b->c, t->trace, NULL);
+  pl_value *captured = lua_newuserdata(L, (size_t)(m + 1) * sizeof *captured);
+  pl_trace_captures(b->c, t->trace, captured);
+  if (pl_error_status(b->c)) fail_engine(L, b);
+  lua_createtable(L, m, 0);
+  for (int k = 0; k < m; k++) {
+    push_handle(L, b, captured[k], false);
+    lua_rawseti(L, -2, k + 1);
+  }
+  lua_remove(L, -2);
+  return 2;
+}
+
+static int free_trace(lua_State *L) {
+  trace_data *t = check_object(L, 1, binding_of(L)->traces, "trace");
+  if (t->trace && t->b->c) pl_trace_free(t->b->c, t->trace);
+  t->trace = NULL;
+  return 0;
+}
+
+/* Runs an op that holds programs; pushes the list of its results. */
+static int run_control(lua_State *L, binding *b, const char *name, int n, const pl_value *in, const pl_attr *attrs) {
+  const pl_op *op = pl_op_find(name);
+  pl_value *out = lua_newuserdata(L, PL_MAX_OUTPUTS * sizeof *out);
+  mark_line(L, b);
+  if (!run_op(L, b, op, n, in, attrs, out)) fail_engine(L, b);
+  return push_list(L, b, pl_op_count(op, attrs), out);
+}
+
+static void same_count(lua_State *L, int n, int want) {
+  if (n != want) fail(L, "the program takes %d inputs, not %d", want, n);
+}
+
+/* program.call(program, inputs, save) */
+static int call(lua_State *L) {
+  binding *b = binding_of(L);
+  program_info body = check_body(L, 1);
+  int n;
+  const pl_value *in = read_list(L, b, 2, &n, "a program");
+  same_count(L, n, body.n_in);
+  return run_control(L, b, "call", n, in, (pl_attr[]){PL_OBJECT(body.object), PL_INT(lua_toboolean(L, 3) ? 1 : 0)});
+}
+
+/* program.scan(program, inputs, states, xs, length, checkpoints) */
+static int scan(lua_State *L) {
+  binding *b = binding_of(L);
+  program_info body = check_body(L, 1);
+  int n;
+  const pl_value *in = read_list(L, b, 2, &n, "scan");
+  int64_t states = check_integer(L, 3, "scan"), xs = check_integer(L, 4, "scan"),
+          length = check_integer(L, 5, "scan: the number of steps"),
+          checkpoints = check_integer(L, 6, "scan: checkpoints");
+  same_count(L, n, body.n_in);
+  if (states < 0 || xs < 0 || states + xs > n || states > body.n_out || length < 0 || checkpoints < 0)
+    fail(L, "scan: %lld steps of a program with %d inputs", (long long)length, n);
+  int64_t layout[] = {states, xs, body.n_out - states, length, 0, 0};
+  pl_attr attrs[] = {PL_OBJECT(body.object), PL_INTS(6, layout), PL_INTS(checkpoints ? 1 : 0, &checkpoints)};
+  return run_control(L, b, "scan", n, in, attrs);
+}
+
+/* program.loop(condition, program, inputs, states, captured by the condition, most, memory) */
+static int loop(lua_State *L) {
+  binding *b = binding_of(L);
+  program_info cond = check_body(L, 1), body = check_body(L, 2);
+  int n;
+  const pl_value *in = read_list(L, b, 3, &n, "while_loop");
+  int64_t layout[] = {check_integer(L, 4, "while_loop"), check_integer(L, 5, "while_loop"),
+                      check_integer(L, 6, "while_loop: iterations"), check_integer(L, 7, "while_loop: memory")};
+  if (layout[0] < 0 || layout[1] < 0 || layout[0] + layout[1] != cond.n_in || cond.n_out != 1 ||
+      body.n_out != layout[0] || body.n_in < layout[0])
+    fail(L, "while_loop: the condition and the step take different states");
+  same_count(L, n, body.n_in + (int)layout[1]);
+  pl_attr attrs[] = {PL_OBJECT(cond.object), PL_OBJECT(body.object), PL_INTS(4, layout)};
+  return run_control(L, b, "while", n, in, attrs);
+}
+
+/* program.cond(yes, no, inputs) */
+static int cond(lua_State *L) {
+  binding *b = binding_of(L);
+  program_info yes = check_body(L, 1), no = check_body(L, 2);
+  int n;
+  const pl_value *in = read_list(L, b, 3, &n, "cond");
+  if (yes.n_out != no.n_out) fail(L, "cond: the branches return %d and %d values", yes.n_out, no.n_out);
+  same_count(L, n, 1 + yes.n_in + no.n_in);
+  return run_control(L, b, "cond", n, in, (pl_attr[]){PL_OBJECT(yes.object), PL_OBJECT(no.object)});
+}
+
+static const uint8_t *read_flags(lua_State *L, int i, int n) {
+  luaL_checktype(L, i, LUA_TTABLE);
+  uint8_t *flags = lua_newuserdata(L, (size_t)n + 1);
+  for (int k = 0; k < n; k++) {
+    lua_rawgeti(L, i, k + 1);
+    flags[k] = (uint8_t)lua_toboolean(L, -1);
+    lua_pop(L, 1);
+  }
+  return flags;
+}
+
+/* program:gradient(needed) -> program, reached */
+static int gradient(lua_State *L) {
+  binding *b = binding_of(L);
+  program_info body = check_body(L, 1);
+  const uint8_t *need = read_flags(L, 2, body.n_in);
+  uint8_t *reached = lua_newuserdata(L, (size_t)body.n_in + 1);
+  push_body(L, b, pl_body_with_gradient(b->c, body.body, need, reached));
+  lua_createtable(L, body.n_in, 0);
+  for (int k = 0; k < body.n_in; k++) {
+    lua_pushboolean(L, reached[k]);
+    lua_rawseti(L, -2, k + 1);
+  }
+  return 2;
+}
+
+/* program:pushforward(active) -> program */
+static int pushforward(lua_State *L) {
+  binding *b = binding_of(L);
+  program_info body = check_body(L, 1);
+  const uint8_t *active = read_flags(L, 2, body.n_in);
+  return push_body(L, b, pl_body_with_tangents(b->c, body.body, active));
+}
+
+/* program:inline(inputs) -> results: its instructions one by one, here and now */
+static int inline_body(lua_State *L) {
+  binding *b = binding_of(L);
+  program_info body = check_body(L, 1);
+  int n;
+  const pl_value *in = read_list(L, b, 2, &n, "a program");
+  same_count(L, n, body.n_in);
+  pl_value *values = lua_newuserdata(L, ((size_t)body.values + 1) * sizeof *values);
+  pl_value *out = lua_newuserdata(L, ((size_t)body.n_out + 1) * sizeof *out);
+  bool alone = pl_owns(b->c);
+  if (alone) pl_scope_begin(b->c);
+  bool ok = pl_body_inline(b->c, body.body, in, values, out);
+  for (int k = 0; ok && alone && k < body.n_out; k++) pl_retain(b->c, out[k]);
+  if (alone) pl_scope_end(b->c);
+  if (!ok) fail_engine(L, b);
+  return push_list(L, b, body.n_out, out);
+}
+
+static int continue_run(lua_State *L) {
+  binding *b = binding_of(L);
+  pl_value *out = lua_newuserdata(L, PL_MAX_OUTPUTS * sizeof *out);
+  int n = pl_continue(b->c, PL_MAX_OUTPUTS, out);
+  if (n < 0) fail_engine(L, b);
+  return push_list(L, b, n, out);
+}
+
+static int suspended(lua_State *L) { return lua_pushboolean(L, pl_suspended(binding_of(L)->c)), 1; }
+
+static int tracing(lua_State *L) { return lua_pushboolean(L, pl_tracing(binding_of(L)->c)), 1; }
+static int split(lua_State *L) {
+  lua_pushnumber(L, (double)pl_checkpoint_split(check_integer(L, 1, "steps"), check_integer(L, 2, "checkpoints")));
+  return 1;
+}
+
+/* program.plain(flag, check): programs run instruction by instruction; and the first NaN is an error */
+static int set_plain(lua_State *L) {
+  pl_set_plain(binding_of(L)->c, lua_toboolean(L, 1), lua_toboolean(L, 2));
+  return 0;
+}
+
+static int body_text(lua_State *L) {
+  program_info b = check_body(L, 1);
+  lua_pushfstring(L, "program of %d instructions, %d inputs, %d results", (int)b.instructions, b.n_in, b.n_out);
+  return 1;
+}
+static int same_body(lua_State *L) { return lua_pushboolean(L, check_body(L, 1).body == check_body(L, 2).body), 1; }
+
+void open_programs(lua_State *L, binding *b, int core) {
+  static const luaL_Reg traces[] = {
+      {"close", close_trace}, {"free", free_trace}, {"__gc", free_trace}, {NULL, NULL}};
+  static const luaL_Reg bodies[] = {{"gradient", gradient}, {"pushforward", pushforward}, {"inline", inline_body},
+                                    {"__gc", collect_body}, {"__tostring", body_text},    {"__eq", same_body},
+                                    {NULL, NULL}};
+  const luaL_Reg *lists[] = {traces, bodies};
+  int *refs[] = {&b->traces, &b->programs};
+  for (int i = 0; i < 2; i++) {
+    *refs[i] = new_metatable(L, b, lists[i]);
+    lua_pushvalue(L, -1);
+    lua_setfield(L, -2, "__index");
+    lua_pop(L, 1);
+  }
+  static const luaL_Reg functions[] = {{"open", open_trace},
+                                       {"call", call},
+                                       {"scan", scan},
+                                       {"loop", loop},
+                                       {"cond", cond},
+                                       {"continue", continue_run},
+                                       {"suspended", suspended},
+                                       {"tracing", tracing},
+                                       {"plain", set_plain},
+                                       {"split", split},
+                                       {NULL, NULL}};
+  lua_newtable(L);
+  register_functions(L, b, lua_gettop(L), functions);
+  lua_setfield(L, core, "program");
+}
