@@ -206,6 +206,9 @@ static void leave(pl_context *c, pl_tape *t) {
 }
 
 void pl_trace_abandon(pl_context *c, pl_tape *t) {
+  const pl_tape *q = c->recording;
+  while (q && q != t) q = q->outer;
+  if (!q) return; /* it has been left */
   while (c->recording && c->recording != t && c->recording->traced) leave(c, c->recording);
   leave(c, t);
 }
