@@ -105,6 +105,8 @@ PL_API pl_value pl_constant(pl_context *c, pl_dtype dtype, double x);
 /* A number of the host's code. While a function is traced it is one that later runs may replace (a value of the trace),
  * else a constant, which the caller must not release. */
 PL_API pl_value pl_number(pl_context *c, pl_dtype dtype, double x);
+/* May it still be read: alive, and where it stands for the caller's array, not written since? Sets no error. */
+PL_API bool pl_fresh(const pl_context *c, pl_value v);
 PL_API bool pl_known(const pl_context *c, pl_value v); /* has it data to read? not while it is being traced */
 /* A tensor over the caller's array, not copied. The array must stay until `release(owner)` is called. Where version is
  * given, using the tensor after *version changed is an error: count it up at each write. */

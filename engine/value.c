@@ -419,6 +419,11 @@ pl_value pl_detach(pl_context *c, pl_value v) {
   return d;
 }
 
+bool pl_fresh(const pl_context *c, pl_value v) {
+  pl_slot *s = pl_slot_find(c, v);
+  return s && !((s->flags & PL_FLAG_BORROWED) && *s->buffer->version != s->buffer->seen);
+}
+
 bool pl_known(const pl_context *c, pl_value v) {
   pl_slot *s = pl_slot_find(c, v);
   return s && !(s->flags & PL_FLAG_TRACED);

@@ -9,6 +9,7 @@
 #include <lualib.h>
 
 #include "perilune.h"
+#include "programs.h"
 
 enum { PL_SOURCES = 64, PL_LIST = 2 * PL_MAX_RANK };
 
@@ -16,7 +17,7 @@ enum { PL_SOURCES = 64, PL_LIST = 2 * PL_MAX_RANK };
 typedef struct {
   pl_context *c;                                                                 /* NULL once the state is closing */
   int owning, borrowed, methods, places, buffers, regions, patterns, optimizers, traces,
-      programs; /* registry references of metatables */
+      programs, compiled, tracer; /* registry references of metatables */
   int printer, functions; /* the function that prints tensors; functions whose pointers stand in `sources` */
   struct {
     const void *function;
@@ -24,6 +25,7 @@ typedef struct {
     bool internal;
   } sources[PL_SOURCES];
   int depth;                    /* of core.call; the functions called stand in `functions` from index PL_SOURCES + 1 */
+  const pl_op *call; /* that runs a program */
   size_t next_step, soft_limit; /* of bytes in use: when to step the collector, when to collect */
 } binding;
 
@@ -68,6 +70,9 @@ int fail_engine(lua_State *L, binding *b) __attribute__((noreturn));
 int push_handle(lua_State *L, binding *b, pl_value v, bool owning);
 /* Pushes a tensor for a value that an engine call returned, or raises its error. */
 int push_value(lua_State *L, binding *b, pl_value v);
+/* Pushes a program, taking the reference over; or raises the engine's error. */
+int push_body(lua_State *L, binding *b, pl_body *body);
+pl_body *take_body(lua_State *L, int i); /* a reference to the program at an index */
 /* Tells the engine where in the script the next op stands, when one is being recorded. */
 void mark_line(lua_State *L, binding *b);
 /* The tensor at an index; numbers, booleans, tables and buffers are converted (and replaced on the stack). like: dtype
@@ -96,6 +101,7 @@ void open_subscripts(lua_State *L, binding *b, int core);
 void open_constructors(lua_State *L, binding *b, int core); /* construct.c */
 void open_derivatives(lua_State *L, binding *b, int core);  /* derive.c */
 void open_programs(lua_State *L, binding *b, int core);    /* program.c */
+void open_compiled(lua_State *L, binding *b, int table);  /* compiled.c, into program.c's table */
 void open_solvers(lua_State *L, binding *b, int core);      /* solvers.c */
 
 pl_context *perilune_context(lua_State *L);

@@ -4,8 +4,6 @@
 
 #include <string.h>
 
-#include "programs.h"
-
 typedef struct {
   binding *b;
   pl_trace *trace;
@@ -37,13 +35,19 @@ static program_info check_body(lua_State *L, int i) {
   return p;
 }
 
-static int push_body(lua_State *L, binding *b, pl_body *body) {
+int push_body(lua_State *L, binding *b, pl_body *body) {
   if (!body) fail_engine(L, b);
   body_data *d = lua_newuserdata(L, sizeof *d);
   *d = (body_data){b, body};
   lua_rawgeti(L, LUA_REGISTRYINDEX, b->programs);
   lua_setmetatable(L, -2);
   return 1;
+}
+
+pl_body *take_body(lua_State *L, int i) {
+  pl_body *body = check_body(L, i).body;
+  pl_body_retain(body);
+  return body;
 }
 
 static int collect_body(lua_State *L) {
@@ -299,5 +303,6 @@ void open_programs(lua_State *L, binding *b, int core) {
                                        {NULL, NULL}};
   lua_newtable(L);
   register_functions(L, b, lua_gettop(L), functions);
+  open_compiled(L, b, lua_gettop(L));
   lua_setfield(L, core, "program");
 }

@@ -119,7 +119,7 @@ end
 
 local function check_function(f, what)
   local meta = type(f) == "table" and getmetatable(f)
-  if type(f) ~= "function" and not (meta and meta.__call) then core.fail(("%s needs a function, not %s"):format(what, type(f))) end
+  if type(f) ~= "function" and not (meta and meta.__call) and not core.program.is_compiled(f) then core.fail(("%s needs a function, not %s"):format(what, type(f))) end
 end
 
 --- The function x -> f(x), gradient, aux...: the value (0-d), the tree of derivatives and what else f returns.
@@ -129,12 +129,23 @@ end
 function derivative.value_and_grad(f, options)
   check_function(f, "value_and_grad")
   local wrt = options_of(options, "value_and_grad")
-  return function(...)
+  local function general(...)
     local x = select(wrt, ...)
     local loss, gradients, out, leaves, form, lost = evaluate(f, x, wrt, false, ...)
     if lost then tell(lost) end
     local g = results(form, leaves, gradients, not core.recording())
     return loss, g, unpack(out, 3, #out)
+  end
+  if not core.program.is_compiled(f) then return general end
+  return function(...)
+    local n, reached, loss, g, a, b, c = f:gradient(wrt, ...) -- n results, or false: not in one program
+    if not n then return general(...) end
+    if reached then
+      local _, _, names = parameters((select(wrt, ...)))
+      tell(notice(names, reached))
+    end
+    if n == 1 then return loss, g elseif n == 2 then return loss, g, a elseif n <= 4 then return loss, g, a, b, c end
+    return general(...)
   end
 end
 

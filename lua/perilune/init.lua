@@ -13,6 +13,7 @@ for _, name in ipairs{"grad", "value_and_grad", "vjp", "jvp", "hvp", "check_grad
 
 local control = require "perilune.control"
 for _, name in ipairs{"scan", "while_loop", "cond", "checkpoint"} do pl[name] = control[name] end
+pl.compile = require("perilune.compile").compile
 
 pl.tree = require "perilune.tree"
 pl.rng = require "perilune.rng"

@@ -1,0 +1,644 @@
+/* compiled.c: compiled functions: a Lua function with the programs it was traced to, one for each signature (the trees of
+ * arguments, their shapes and dtypes) and for each set of numbers, tensors and functions among its upvalues. A call that
+ * finds its program does nothing else in Lua: arguments are matched, the program runs, results are built, here. */
+#include "binding.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* A tree flattened in the order of tree.leaves (lists, then names sorted bytewise); keys stand in a table in the order in
+ * which they are met. */
+typedef enum { LEAF_TENSOR, LEAF_NUMBER, STATIC, TABLE, MODULE } node_kind;
+typedef struct {
+  uint8_t kind, dtype, rank;
+  int32_t n; /* TABLE, MODULE: children; a module's metatable and model stand before its keys */
+  int32_t shape[PL_MAX_RANK];
+} node;
+
+typedef struct {
+  node *list;
+  int n, capacity, leaves, keys;
+} form;
+
+typedef struct {
+  pl_body *body;
+  uint8_t *need; /* which inputs: the leaves of argument wrt */
+  int wrt, first, n;
+  bool *reached;
+} gradient_program;
+
+typedef struct entry {
+  struct entry *next;
+  form arguments, results; /* results: of all of them, one after the other */
+  int n_args, n_results, n_captured, n_upvalues;
+  int keys; /* registry: keys of arguments, keys of results, then function, index, value of each upvalue looked at */
+  pl_value *captured;
+  pl_body *body;
+  gradient_program *gradients;
+  int n_gradients;
+  int32_t *spans; /* of arguments, then of results: nodes, leaves and keys before each */
+} entry;
+
+typedef struct {
+  binding *b;
+  entry *entries;
+  bool busy;
+} compiled_data;
+
+enum { MOST_LEAVES = PL_MAX_INPUTS, DEEPEST = 100 };
+
+static compiled_data *check_compiled(lua_State *L, int i) {
+  return check_object(L, i, binding_of(L)->compiled, "compiled function");
+}
+
+/* ---- forms ---- */
+
+static node *add_node(lua_State *L, form *f) {
+  if (f->n == f->capacity) {
+    int capacity = 2 * f->capacity + 16;
+    node *grown = realloc(f->list, (size_t)capacity * sizeof *grown);
+    if (!grown) fail(L, "out of memory for a compiled function's arguments");
+    f->list = grown;
+    f->capacity = capacity;
+  }
+  node *q = &f->list[f->n++];
+  memset(q, 0, sizeof *q);
+  return q;
+}
+
+static void add_key(lua_State *L, form *f, int keys, int offset) { /* pops it */
+  lua_rawseti(L, keys, offset + ++f->keys);
+}
+
+static int compare_names(const void *a, const void *b) { return strcmp(*(const char *const *)a, *(const char *const *)b); }
+
+/* Is the child at the top of the stack a parameter's place? Of a module only tensors and modules are. */
+static bool takes_part(lua_State *L, bool module, bool named) {
+  if (!module || to_tensor(L, -1)) return true;
+  if (!lua_istable(L, -1)) return false;
+  if (!named) return true;
+  if (!lua_getmetatable(L, -1)) return false;
+  lua_pop(L, 1);
+  return true;
+}
+
+static void read_form(lua_State *L, binding *b, int i, form *f, int keys, int offset, int depth) {
+  luaL_checkstack(L, 8, "nested tables");
+  tensor_data *t = to_tensor(L, i);
+  if (t) {
+    pl_info info;
+    if (!pl_describe(b->c, t->handle, &info)) fail_engine(L, b);
+    if (info.resource) fail(L, "a compiled function takes tensors and numbers, not matrix factors: make them inside");
+    node *q = add_node(L, f);
+    q->kind = LEAF_TENSOR;
+    q->dtype = (uint8_t)info.dtype;
+    q->rank = (uint8_t)info.rank;
+    for (int a = 0; a < info.rank; a++) q->shape[a] = (int32_t)info.shape[a];
+    f->leaves++;
+  } else if (lua_type(L, i) == LUA_TNUMBER) {
+    add_node(L, f)->kind = LEAF_NUMBER;
+    f->leaves++;
+  } else if (lua_istable(L, i)) {
+    if (depth == DEEPEST) fail(L, "the argument contains itself, or is nested more than %d deep", DEEPEST);
+    bool module = lua_getmetatable(L, i);
+    int at = f->n;
+    add_node(L, f)->kind = module ? MODULE : TABLE;
+    if (module) {
+      add_key(L, f, keys, offset);
+      lua_pushvalue(L, i);
+      add_key(L, f, keys, offset);
+    }
+    int n = (int)lua_objlen(L, i), children = 0, names = 0;
+    for (int k = 1; k <= n; k++) {
+      lua_rawgeti(L, i, k);
+      if (takes_part(L, module, false)) {
+        lua_pushnumber(L, k);
+        add_key(L, f, keys, offset);
+        read_form(L, b, lua_gettop(L), f, keys, offset, depth + 1);
+        children++;
+      }
+      lua_pop(L, 1);
+    }
+    for (lua_pushnil(L); lua_next(L, i); lua_pop(L, 1))
+      if (lua_type(L, -2) == LUA_TSTRING) names += takes_part(L, module, true);
+      else if (!module && (lua_type(L, -2) != LUA_TNUMBER || lua_tonumber(L, -2) < 1 || lua_tonumber(L, -2) > n ||
+                           lua_tonumber(L, -2) != (double)(int)lua_tonumber(L, -2)))
+        fail(L, "the tree has a hole or a strange key (%s): keys are positions and names", luaL_typename(L, -2));
+    const char **sorted = lua_newuserdata(L, ((size_t)names + 1) * sizeof *sorted);
+    names = 0;
+    for (lua_pushnil(L); lua_next(L, i); lua_pop(L, 1))
+      if (lua_type(L, -2) == LUA_TSTRING && takes_part(L, module, true)) sorted[names++] = lua_tostring(L, -2);
+    qsort(sorted, (size_t)names, sizeof *sorted, compare_names);
+    for (int k = 0; k < names; k++) {
+      lua_pushstring(L, sorted[k]);
+      lua_pushvalue(L, -1);
+      lua_rawget(L, i);
+      lua_insert(L, -2);
+      add_key(L, f, keys, offset);
+      read_form(L, b, lua_gettop(L), f, keys, offset, depth + 1);
+      lua_pop(L, 1);
+    }
+    lua_pop(L, 1);
+    f->list[at].n = children + names;
+  } else {
+    add_node(L, f)->kind = STATIC;
+    lua_pushvalue(L, i);
+    if (lua_isnil(L, -1)) {
+      lua_pop(L, 1);
+      lua_pushlightuserdata(L, NULL);
+    }
+    add_key(L, f, keys, offset);
+  }
+  if (f->leaves > MOST_LEAVES) fail(L, "more than %d tensors in a compiled function's arguments", MOST_LEAVES);
+}
+
+typedef struct {
+  lua_State *L;
+  binding *b;
+  int keys, key;
+  const node *at;
+  pl_value *leaves;
+  int n;
+} matcher;
+
+/* Does the value at index i have the form? Its leaves are collected. */
+static bool match(matcher *m, int i) {
+  lua_State *L = m->L;
+  const node *q = m->at++;
+  switch (q->kind) {
+    case LEAF_TENSOR: {
+      tensor_data *t = to_tensor(L, i);
+      pl_info info;
+      if (!t) return false;
+      if (!pl_describe(m->b->c, t->handle, &info)) return false;
+      if (info.dtype != (pl_dtype)q->dtype || info.rank != q->rank || info.resource) return false;
+      for (int a = 0; a < q->rank; a++)
+        if (info.shape[a] != q->shape[a]) return false;
+      m->leaves[m->n++] = t->handle;
+      return true;
+    }
+    case LEAF_NUMBER:
+      if (lua_type(L, i) != LUA_TNUMBER) return false;
+      m->leaves[m->n++] = PL_NONE; /* made by the caller, who owns it */
+      return true;
+    case STATIC: {
+      lua_rawgeti(L, m->keys, ++m->key);
+      bool same = lua_isnoneornil(L, i) ? lua_touserdata(L, -1) == NULL && lua_islightuserdata(L, -1) : lua_rawequal(L, i, -1);
+      lua_pop(L, 1);
+      return same;
+    }
+    default: {
+      if (!lua_istable(L, i)) return false;
+      bool has_meta = lua_getmetatable(L, i);
+      if (has_meta != (q->kind == MODULE)) {
+        if (has_meta) lua_pop(L, 1);
+        return false;
+      }
+      if (has_meta) {
+        lua_rawgeti(L, m->keys, m->key + 1);
+        bool same = lua_rawequal(L, -1, -2);
+        lua_pop(L, 2);
+        m->key += 2;
+        if (!same) return false;
+      } else {
+        int n = 0;
+        for (lua_pushnil(L); lua_next(L, i); lua_pop(L, 1)) n++;
+        if (n != q->n) return false;
+      }
+      luaL_checkstack(L, 6, "nested tables");
+      for (int k = 0; k < q->n; k++) {
+        lua_rawgeti(L, m->keys, ++m->key);
+        lua_rawget(L, i);
+        int top = lua_gettop(L);
+        bool fits = match(m, top);
+        if (fits && lua_type(L, top) == LUA_TNUMBER && m->leaves[m->n - 1] == PL_NONE) {
+          double x = lua_tonumber(L, top);
+          m->leaves[m->n - 1] = pl_scalar(m->b->c, PL_F64, x);
+        }
+        lua_settop(L, top - 1);
+        if (!fits) return false;
+      }
+      return true;
+    }
+  }
+}
+
+/* Pushes a tree of a form. numbers: where a number went in, a number comes out (and its value is released). */
+static void push_form(lua_State *L, binding *b, const node **at, int keys, int *key, const pl_value **v, bool numbers) {
+  const node *q = (*at)++;
+  luaL_checkstack(L, 6, "nested tables");
+  switch (q->kind) {
+    case LEAF_NUMBER:
+      if (numbers) {
+        pl_value x = *(*v)++;
+        lua_pushnumber(L, pl_item(b->c, x));
+        pl_release(b->c, x);
+        return;
+      } /* fall through */
+    case LEAF_TENSOR: push_value(L, b, *(*v)++); return;
+    case STATIC:
+      lua_rawgeti(L, keys, ++*key);
+      if (lua_islightuserdata(L, -1) && lua_touserdata(L, -1) == NULL) {
+        lua_pop(L, 1);
+        lua_pushnil(L);
+      }
+      return;
+    default: {
+      lua_createtable(L, 0, q->n);
+      if (q->kind == MODULE) {
+        lua_rawgeti(L, keys, *key + 2);
+        for (lua_pushnil(L); lua_next(L, -2);) {
+          lua_pushvalue(L, -2);
+          lua_insert(L, -2);
+          lua_rawset(L, -5);
+        }
+        lua_pop(L, 1);
+        lua_rawgeti(L, keys, *key + 1);
+        lua_setmetatable(L, -2);
+        *key += 2;
+      }
+      for (int k = 0; k < q->n; k++) {
+        lua_rawgeti(L, keys, ++*key);
+        push_form(L, b, at, keys, key, v, numbers);
+        lua_rawset(L, -3);
+      }
+    }
+  }
+}
+
+/* ---- entries ---- */
+
+static void free_entry(lua_State *L, binding *b, entry *e) {
+  if (b->c) {
+    for (int i = 0; i < e->n_captured; i++) pl_release(b->c, e->captured[i]);
+    for (int i = 0; i < e->n_gradients; i++) pl_body_release(e->gradients[i].body);
+    if (e->body) pl_body_release(e->body);
+  }
+  for (int i = 0; i < e->n_gradients; i++) {
+    free(e->gradients[i].need);
+    free(e->gradients[i].reached);
+  }
+  luaL_unref(L, LUA_REGISTRYINDEX, e->keys);
+  free(e->gradients);
+  free(e->arguments.list);
+  free(e->results.list);
+  free(e->captured);
+  free(e->spans);
+  free(e);
+}
+
+static bool upvalues_same(lua_State *L, const entry *e, int keys) {
+  int base = e->arguments.keys + e->results.keys;
+  for (int i = 0; i < e->n_upvalues; i++) {
+    lua_rawgeti(L, keys, base + 3 * i + 1);
+    lua_rawgeti(L, keys, base + 3 * i + 2);
+    int index = (int)lua_tointeger(L, -1);
+    lua_pop(L, 1);
+    bool same = false;
+    if (lua_getupvalue(L, -1, index)) {
+      lua_rawgeti(L, keys, base + 3 * i + 3);
+      same = lua_rawequal(L, -1, -2);
+      lua_pop(L, 2);
+    }
+    lua_pop(L, 1);
+    if (!same) return false;
+  }
+  return true;
+}
+
+/* What was captured may have gone (a value of a recording that ended), or been written (a buffer). */
+static bool captured_alive(binding *b, const entry *e) {
+  for (int i = 0; i < e->n_captured; i++)
+    if (!pl_fresh(b->c, e->captured[i])) return false;
+  return true;
+}
+
+static void release_numbers(binding *b, const entry *e, const pl_value *leaves, int n) {
+  int k = 0;
+  for (int i = 0; i < e->arguments.n && k < n; i++) {
+    const node *q = &e->arguments.list[i];
+    if (q->kind == LEAF_TENSOR) k++;
+    if (q->kind == LEAF_NUMBER) {
+      if (leaves[k] != PL_NONE && pl_owns(b->c)) pl_release(b->c, leaves[k]);
+      k++;
+    }
+  }
+}
+
+/* The entry that fits the arguments first .. first + n - 1; its keys are pushed. NULL: nothing is. */
+static entry *find_entry(lua_State *L, compiled_data *f, int first, int n, pl_value *leaves, int *n_leaves) {
+  for (entry *e = f->entries, **link = &f->entries; e; link = &e->next, e = e->next) {
+    if (e->n_args != n) continue;
+    lua_rawgeti(L, LUA_REGISTRYINDEX, e->keys);
+    matcher m = {L, f->b, lua_gettop(L), 0, e->arguments.list, leaves, 0};
+    bool fits = true;
+    for (int i = 0; i < n && fits; i++) {
+      fits = match(&m, first + i);
+      if (fits && lua_type(L, first + i) == LUA_TNUMBER && leaves[m.n - 1] == PL_NONE)
+        leaves[m.n - 1] = pl_scalar(f->b->c, PL_F64, lua_tonumber(L, first + i));
+    }
+    if (fits && upvalues_same(L, e, m.keys) && captured_alive(f->b, e)) {
+      *n_leaves = m.n;
+      lua_settop(L, m.keys);
+      *link = e->next; /* the last used comes first */
+      e->next = f->entries;
+      f->entries = e;
+      return e;
+    }
+    release_numbers(f->b, e, leaves, m.n);
+    lua_settop(L, m.keys - 1);
+  }
+  return NULL;
+}
+
+/* program.entry(compiled, program, captured, arguments, results, upvalues): arguments and results are packed lists with n;
+ * upvalues a flat list function, index, value, ... */
+static int new_entry(lua_State *L) {
+  binding *b = binding_of(L);
+  compiled_data *f = check_compiled(L, 1);
+  lua_settop(L, 6);
+  for (int i = 3; i <= 6; i++) luaL_checktype(L, i, LUA_TTABLE);
+  entry *e = calloc(1, sizeof *e);
+  if (!e) fail(L, "out of memory");
+  e->keys = LUA_NOREF;
+  e->next = f->entries;
+  f->entries = e; /* from here on the compiled function frees it */
+  e->n_args = -1; /* and nothing finds it before it is whole */
+  lua_newtable(L);
+  int keys = 7;
+  for (int part = 0; part < 2; part++) {
+    lua_getfield(L, 4 + part, "n");
+    int n = (int)lua_tointeger(L, -1);
+    lua_pop(L, 1);
+    if (n < 0 || n > 250) fail(L, "a compiled function has at most 250 arguments and results");
+    form *to = part ? &e->results : &e->arguments;
+    for (int i = 1; i <= n; i++) {
+      lua_rawgeti(L, 4 + part, i);
+      read_form(L, b, lua_gettop(L), to, keys, part ? e->arguments.keys : 0, 0);
+      lua_settop(L, keys);
+    }
+    if (part) e->n_results = n;
+  }
+  int base = e->arguments.keys + e->results.keys, n_up = (int)lua_objlen(L, 6) / 3;
+  for (int i = 1; i <= 3 * n_up; i++) {
+    lua_rawgeti(L, 6, i);
+    lua_rawseti(L, keys, base + i);
+  }
+  e->n_upvalues = n_up;
+  int n = (int)lua_objlen(L, 3);
+  e->captured = calloc((size_t)n + 1, sizeof *e->captured);
+  if (!e->captured) fail(L, "out of memory");
+  for (int i = 0; i < n; i++) {
+    lua_rawgeti(L, 3, i + 1);
+    pl_value v = check_tensor(L, b, lua_gettop(L), "a compiled function");
+    pl_retain(b->c, v);
+    e->captured[e->n_captured++] = v;
+    lua_pop(L, 1);
+  }
+  e->body = take_body(L, 2);
+  int inputs, outputs;
+  int64_t instructions, values;
+  pl_body_size(e->body, &inputs, &outputs, &instructions, &values);
+  if (inputs != e->arguments.leaves + e->n_captured || outputs != e->results.leaves)
+    fail(L, "a compiled function's program does not fit its arguments");
+  lua_pushvalue(L, keys);
+  e->keys = luaL_ref(L, LUA_REGISTRYINDEX);
+  lua_getfield(L, 4, "n");
+  e->n_args = (int)lua_tointeger(L, -1);
+  return 0;
+}
+
+static int collect_compiled(lua_State *L) {
+  compiled_data *f = check_compiled(L, 1);
+  for (entry *e = f->entries, *next; e; e = next) {
+    next = e->next;
+    free_entry(L, f->b, e);
+  }
+  f->entries = NULL;
+  return 0;
+}
+
+/* program.compiled(function) -> a compiled function; program.tracer traces one when no entry fits */
+static int new_compiled(lua_State *L) {
+  binding *b = binding_of(L);
+  luaL_checkany(L, 1);
+  compiled_data *f = lua_newuserdata(L, sizeof *f);
+  *f = (compiled_data){b, NULL, false};
+  lua_rawgeti(L, LUA_REGISTRYINDEX, b->compiled);
+  lua_setmetatable(L, -2);
+  lua_createtable(L, 1, 0);
+  lua_pushvalue(L, 1);
+  lua_rawseti(L, -2, 1);
+  lua_setfenv(L, -2);
+  return 1;
+}
+
+static int source_function(lua_State *L) { /* compiled:source() -> the Lua function */
+  check_compiled(L, 1);
+  lua_getfenv(L, 1);
+  lua_rawgeti(L, -1, 1);
+  return 1;
+}
+
+/* Finds or traces the entry for the arguments from `first` on (the compiled function is at index 1). */
+static entry *need_entry(lua_State *L, compiled_data *f, int first, pl_value *leaves, int *n_leaves) {
+  binding *b = f->b;
+  int n = lua_gettop(L) - first + 1;
+  if (pl_error_status(b->c)) fail_engine(L, b);
+  entry *e = find_entry(L, f, first, n, leaves, n_leaves);
+  if (e) return e;
+  lua_rawgeti(L, LUA_REGISTRYINDEX, b->tracer);
+  lua_pushvalue(L, 1);
+  for (int i = 0; i < n; i++) lua_pushvalue(L, first + i);
+  lua_call(L, n + 1, 0);
+  e = find_entry(L, f, first, n, leaves, n_leaves);
+  if (!e) fail(L, "a compiled function's arguments changed while it was traced");
+  return e;
+}
+
+/* Runs the body on the leaves and what was captured; results are the caller's (or the recording's). */
+static void run_body(lua_State *L, binding *b, const entry *e, pl_body *body, pl_value *leaves, int n, pl_value *out) {
+  memcpy(leaves + n, e->captured, (size_t)e->n_captured * sizeof *leaves);
+  pl_attr attrs[] = {PL_OBJECT(pl_body_object(body)), PL_INT(0)};
+  mark_line(L, b);
+  bool ok = run_op(L, b, b->call, n + e->n_captured, leaves, attrs, out);
+  release_numbers(b, e, leaves, n);
+  if (!ok) fail_engine(L, b);
+}
+
+static int push_results(lua_State *L, binding *b, const entry *e, int keys, const pl_value *out) {
+  const node *at = e->results.list;
+  int key = e->arguments.keys;
+  luaL_checkstack(L, e->n_results + 8, "too many results");
+  for (int i = 0; i < e->n_results; i++) push_form(L, b, &at, keys, &key, &out, false);
+  return e->n_results;
+}
+
+static int call_compiled(lua_State *L) {
+  binding *b = binding_of(L);
+  compiled_data *f = check_compiled(L, 1);
+  pl_value leaves[PL_MAX_INPUTS + PL_MAX_INPUTS], out[PL_MAX_OUTPUTS];
+  int n;
+  entry *e = need_entry(L, f, 2, leaves, &n);
+  int keys = lua_gettop(L);
+  run_body(L, b, e, e->body, leaves, n, out);
+  return push_results(L, b, e, keys, out);
+}
+
+/* compiled:gradient(wrt, ...) -> false where it must be taken by the language (inside a recording, or when one tensor stands
+ * at two places); else the number of results, false or a list of which leaves reach the loss, loss, gradient, other results */
+static int call_gradient(lua_State *L) {
+  binding *b = binding_of(L);
+  compiled_data *f = check_compiled(L, 1);
+  int wrt = (int)check_integer(L, 2, "wrt");
+  if (pl_recording(b->c) || wrt < 1 || wrt > lua_gettop(L) - 2) return lua_pushboolean(L, 0), 1;
+  pl_value leaves[PL_MAX_INPUTS + PL_MAX_INPUTS], out[PL_MAX_OUTPUTS];
+  int n;
+  luaL_checkstack(L, 300, "too many results");
+  entry *e = need_entry(L, f, 3, leaves, &n);
+  int keys = lua_gettop(L);
+  gradient_program *g = NULL;
+  for (int i = 0; i < e->n_gradients; i++)
+    if (e->gradients[i].wrt == wrt) g = &e->gradients[i];
+  const node *at = e->arguments.list;
+  if (!g) {
+    int leaf = 0, first = 0, last = 0;
+    for (int i = 1; i <= e->n_args; i++) { /* the leaves of argument i */
+      if (i == wrt) first = leaf;
+      int open = 1;
+      while (open-- > 0) {
+        if (at->kind <= LEAF_NUMBER) leaf++;
+        if (at->kind >= TABLE) open += at->n;
+        at++;
+      }
+      if (i == wrt) last = leaf;
+    }
+    gradient_program *grown = realloc(e->gradients, ((size_t)e->n_gradients + 1) * sizeof *grown);
+    if (!grown) fail(L, "out of memory");
+    e->gradients = grown;
+    size_t inputs = (size_t)(n + e->n_captured) + 1;
+    uint8_t *need = calloc(inputs, 1), *reached = calloc(inputs, 1);
+    if (!need || !reached) {
+      free(need);
+      free(reached);
+      fail(L, "out of memory");
+    }
+    memset(need + first, 1, (size_t)(last - first));
+    pl_body *body = pl_body_with_gradient(b->c, e->body, need, reached);
+    if (!body) {
+      free(need);
+      free(reached);
+      release_numbers(b, e, leaves, n);
+      fail_engine(L, b);
+    }
+    g = &e->gradients[e->n_gradients++];
+    *g = (gradient_program){body, need, wrt, first, last - first, (bool *)reached};
+  }
+  for (int i = g->first; i < g->first + g->n; i++) /* one variable at two places is the language's business */
+    for (int k = g->first; k < i && g->n <= 64; k++)
+      if (leaves[i] == leaves[k]) {
+        release_numbers(b, e, leaves, n);
+        return lua_pushboolean(L, 0), 1;
+      }
+  run_body(L, b, e, g->body, leaves, n, out);
+  lua_pushnumber(L, e->n_results);
+  bool all = true;
+  for (int i = 0; i < g->n; i++) all = all && g->reached[g->first + i];
+  if (all) {
+    lua_pushboolean(L, 0);
+  } else {
+    lua_createtable(L, g->n, 0);
+    for (int i = 0; i < g->n; i++) {
+      lua_pushboolean(L, g->reached[g->first + i]);
+      lua_rawseti(L, -2, i + 1);
+    }
+  }
+  int n_out = e->results.leaves;
+  const pl_value *values = out, *gradients = out + n_out;
+  const node *result = e->results.list;
+  int key = e->arguments.keys;
+  push_form(L, b, &result, keys, &key, &values, false);
+  at = e->arguments.list;
+  int skip = 0;
+  for (int i = 1; i < wrt; i++) {
+    int open = 1;
+    while (open-- > 0) {
+      if (at->kind == STATIC) skip++;
+      if (at->kind >= TABLE) {
+        open += at->n;
+        skip += at->n + (at->kind == MODULE ? 2 : 0);
+      }
+      at++;
+    }
+  }
+  push_form(L, b, &at, keys, &skip, &gradients, true);
+  for (int i = 1; i < e->n_results; i++) push_form(L, b, &result, keys, &key, &values, false);
+  return e->n_results + 3;
+}
+
+/* compiled:program(...) -> the program for these arguments, its inputs as a list */
+static int entry_program(lua_State *L) {
+  binding *b = binding_of(L);
+  compiled_data *f = check_compiled(L, 1);
+  pl_value leaves[PL_MAX_INPUTS + PL_MAX_INPUTS];
+  int n;
+  entry *e = need_entry(L, f, 2, leaves, &n);
+  memcpy(leaves + n, e->captured, (size_t)e->n_captured * sizeof *leaves);
+  pl_body_retain(e->body);
+  push_body(L, b, e->body);
+  lua_createtable(L, n + e->n_captured, 0);
+  for (int i = 0; i < n + e->n_captured; i++) {
+    pl_retain(b->c, leaves[i]);
+    push_handle(L, b, leaves[i], true);
+    lua_rawseti(L, -2, i + 1);
+  }
+  release_numbers(b, e, leaves, n);
+  lua_pushnumber(L, n);
+  return 3;
+}
+
+static int set_tracer(lua_State *L) {
+  binding *b = binding_of(L);
+  luaL_checktype(L, 1, LUA_TFUNCTION);
+  lua_settop(L, 1);
+  lua_rawseti(L, LUA_REGISTRYINDEX, b->tracer);
+  return 0;
+}
+
+static int is_compiled(lua_State *L) {
+  binding *b = binding_of(L);
+  bool is = false;
+  if (lua_type(L, 1) == LUA_TUSERDATA && lua_getmetatable(L, 1)) {
+    lua_rawgeti(L, LUA_REGISTRYINDEX, b->compiled);
+    is = lua_rawequal(L, -1, -2);
+  }
+  return lua_pushboolean(L, is), 1;
+}
+
+/* program.methods(table): further methods of compiled functions */
+static int set_methods(lua_State *L) {
+  binding *b = binding_of(L);
+  luaL_checktype(L, 1, LUA_TTABLE);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, b->compiled);
+  for (lua_pushnil(L); lua_next(L, 1);) {
+    lua_pushvalue(L, -2);
+    lua_insert(L, -2);
+    lua_rawset(L, -4);
+  }
+  return 0;
+}
+
+void open_compiled(lua_State *L, binding *b, int table) {
+  static const luaL_Reg methods[] = {{"__gc", collect_compiled}, {"__call", call_compiled},   {"gradient", call_gradient},
+                                     {"program", entry_program}, {"source", source_function}, {NULL, NULL}};
+  b->compiled = new_metatable(L, b, methods);
+  lua_pushvalue(L, -1);
+  lua_setfield(L, -2, "__index");
+  lua_pop(L, 1);
+  lua_pushboolean(L, 0);
+  b->tracer = luaL_ref(L, LUA_REGISTRYINDEX);
+  b->call = pl_op_find("call");
+  static const luaL_Reg functions[] = {{"compiled", new_compiled},     {"entry", new_entry},      {"tracer", set_tracer},
+                                       {"is_compiled", is_compiled}, {"methods", set_methods}, {NULL, NULL}};
+  register_functions(L, b, table, functions);
+}
