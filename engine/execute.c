@@ -19,7 +19,7 @@ static void free_executable(pl_context *c, pl_executable *e) {
       pl_memory_free(c, e->units[k].group);
     }
   for (int i = 0; i < e->n_constants; i++) pl_release(c, e->constants[i]);
-  void *parts[] = {e->specs, e->places, e->operands, e->units, e->late, e->copies, e->constants};
+  void *parts[] = {e->specs, e->places, e->operands, e->units, e->late, e->made, e->copies, e->constants};
   for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) pl_memory_free(c, parts[i]);
   pl_memory_free(c, e);
 }
@@ -96,8 +96,8 @@ static void drop_resource(pl_context *c, pl_slot *s) {
 
 /* Resources that a run made die when it starts again, or with the frame. */
 static void drop_resources(pl_context *c, pl_frame *f) {
-  for (int v = 0; v < f->exe->n_values; v++)
-    if (f->exe->places[v].kind == PL_AT_RESOURCE && f->slots[v].data) drop_resource(c, &f->slots[v]);
+  for (int i = 0; i < f->exe->n_made; i++)
+    if (f->slots[f->exe->made[i]].data) drop_resource(c, &f->slots[f->exe->made[i]]);
 }
 
 static void frame_destroy(pl_context *c, pl_frame *f) {
@@ -135,11 +135,10 @@ void pl_frame_start(pl_frame *f) {
 static void begin(pl_context *c, pl_frame *f) {
   const pl_executable *e = f->exe;
   drop_resources(c, f);
-  for (int v = 0; v < e->n_values; v++)
-    if (e->places[v].kind == PL_AT_OUTPUT) f->slots[v].data = f->outputs[e->places[v].index];
   for (int i = 0; i < e->n_late; i++) {
     int32_t v = e->late[i];
-    f->slots[v].data = (char *)f->slots[e->places[v].index].data + e->places[v].offset;
+    const pl_place *p = &e->places[v];
+    f->slots[v].data = p->kind == PL_AT_OUTPUT ? f->outputs[p->index] : (char *)f->slots[p->index].data + p->offset;
   }
   f->started = true;
 }
@@ -351,6 +350,28 @@ bool pl_run_op(pl_context *c, const pl_call *call, int n_out, const pl_value *ou
   if (done) activation_free(c, a);
   else run_free(c, &r);
   return done;
+}
+
+bool pl_body_is_short(pl_context *c, pl_body *b) {
+  const pl_executable *e = c->status ? NULL : pl_body_executable(c, b, c->plain ? PL_PLAIN : PL_OPTIMIZED);
+  return e && e->simple;
+}
+
+bool pl_body_run(pl_context *c, pl_body *b, const void *const *inputs, void *const *outputs) {
+  if (c->status) return false;
+  pl_frame *f = pl_frame_new(c, b);
+  if (!f) return false;
+  for (int i = 0; i < b->n_in; i++) f->slots[i].data = (void *)inputs[i];
+  for (int i = 0; i < b->n_out; i++) f->outputs[i] = outputs[i];
+  pl_frame_start(f);
+  c->located = false;
+  c->running++;
+  int pending = atomic_exchange(&c->interrupted, 0); /* answered by the next op: this one is soon over */
+  run_units(c, f);
+  if (pending) atomic_store(&c->interrupted, 1);
+  c->running--;
+  pl_frame_free(c, f);
+  return c->status == PL_OK;
 }
 
 bool pl_suspended(const pl_context *c) { return c->suspended != NULL; }

@@ -48,10 +48,12 @@ typedef struct pl_executable {
   pl_place *places;
   uint32_t *operands;
   pl_unit *units;
-  int32_t *late;                /* aliases of inputs and outputs: set when a run starts */
+  int32_t *late;                /* what moves with the caller: values at outputs, then aliases of inputs and outputs */
+  int32_t *made;                /* resources that units make */
   int32_t *copies;              /* outputs that lie elsewhere: k, value; copied when a run ends */
   pl_value *constants;          /* the body's, and those made here */
-  int n_values, n_units, n_late, n_copies, n_operands, n_constants;
+  int n_values, n_units, n_late, n_copies, n_operands, n_constants, n_made;
+  bool simple; /* short, and without sub-programs */
   int64_t arena;                /* bytes of a frame's memory */
   double flops;                 /* of its elementwise ops and products, for print() */
   struct pl_frame *idle;        /* a frame to use again */
@@ -87,9 +89,9 @@ bool pl_run_op(pl_context *c, const pl_call *call, int n_out, const pl_value *ou
 
 enum { PL_GROUP_IN = 3, PL_GROUP_REGISTERS = 48, PL_GROUP_SCRATCH = 48 << 10, PL_GROUP_MICRO = 512 };
 
-typedef enum { PL_READ_WHOLE, PL_READ_NUMBER, PL_READ_VIEW } pl_reading;
+typedef enum { PL_READ_WHOLE, PL_READ_NUMBER, PL_READ_VIEW, PL_READ_REGION } pl_reading;
 
-/* A value outside the group: read, or written (always whole). */
+/* A value outside the group: read, or written (always whole). A region is what is put into a slice. */
 typedef struct {
   pl_reading how;
   uint8_t size;   /* of an element */
@@ -97,6 +99,8 @@ typedef struct {
   int32_t scratch; /* register that a number or a view is brought into */
   int64_t offset; /* elements */
   int64_t stride[PL_MAX_RANK];
+  int64_t limit;    /* elements of the value that is viewed, behind the offset */
+  pl_kernel gather; /* of a view */
 } pl_external;
 
 typedef struct {
@@ -105,6 +109,7 @@ typedef struct {
   uint8_t n_in, n_reals_bytes;
   double reals[2];
   const pl_op *op;
+  const pl_attr *slice; /* of slice_set and slice_add: fn is slice_block then, its second operand a region */
   uint32_t line;
 } pl_micro;
 
@@ -112,6 +117,7 @@ typedef struct pl_group {
   int rank;
   int32_t shape[PL_MAX_RANK];
   int64_t count, block;
+  bool rows; /* row by row: views whose rows are long are then read where they lie */
   int n_micro, n_registers, n_external;
   pl_micro *micro;
   pl_external *external;

@@ -3,6 +3,7 @@
  * kernels are those of eager execution and f(x_i) depends on x_i alone, so the results have the same bits. */
 #include <string.h>
 
+#include "../kernels/shapes.h"
 #include "execute.h"
 #include "schedule.h"
 
@@ -13,45 +14,12 @@ typedef struct {
 
 /* Elements lo .. hi of a view, contiguous in dst, which may be overrun by a vector. */
 static void gather_view(const pl_group *g, const pl_external *e, const char *base, char *dst, int64_t lo, int64_t hi) {
-  int last = g->rank - 1, size = e->size;
-  int64_t index[PL_MAX_RANK], rest = lo, offset = 0, width = g->shape[last], step = e->stride[last];
-  for (int a = last; a >= 0; a--) {
-    index[a] = rest % g->shape[a];
-    rest /= g->shape[a];
-    offset += index[a] * e->stride[a];
+  view_args a = {.x = base, .y = dst, .lo = lo, .hi = hi, .rank = g->rank, .limit = e->limit};
+  for (int d = 0; d < g->rank; d++) {
+    a.shape[d] = g->shape[d];
+    a.stride[d] = e->stride[d];
   }
-  while (lo < hi) {
-    int64_t run = width - index[last];
-    if (run > hi - lo) run = hi - lo;
-    if (size == 8) {
-      const uint64_t *src = (const uint64_t *)base + offset;
-      uint64_t *to = (uint64_t *)dst;
-      if (step == 1) {
-        for (int64_t i = 0; i < run; i++) to[i] = src[i];
-      } else if (step == 0) {
-        uint64_t x = src[0];
-        for (int64_t i = 0; i < run; i++) to[i] = x;
-      } else {
-        for (int64_t i = 0; i < run; i++) to[i] = src[i * step];
-      }
-    } else if (size == 4) {
-      const uint32_t *src = (const uint32_t *)base + offset;
-      uint32_t *to = (uint32_t *)dst;
-      for (int64_t i = 0; i < run; i++) to[i] = src[i * step];
-    } else {
-      const uint8_t *src = (const uint8_t *)base + offset;
-      for (int64_t i = 0; i < run; i++) ((uint8_t *)dst)[i] = src[i * step];
-    }
-    dst += run * size;
-    lo += run;
-    offset += run * step;
-    index[last] += run;
-    for (int a = last; a > 0 && index[a] == g->shape[a]; a--) {
-      offset += e->stride[a - 1] - index[a] * e->stride[a];
-      index[a] = 0;
-      index[a - 1]++;
-    }
-  }
+  e->gather(&a, 0, 1);
 }
 
 static void fill(char *dst, const char *src, int size, int64_t n) {
@@ -68,6 +36,32 @@ static void fill(char *dst, const char *src, int size, int64_t n) {
   }
 }
 
+/* y = x with w put or added on a slice, for elements lo .. hi. */
+static void slice_block(const pl_group *g, const pl_micro *q, const void *x, const void *w, void *y, int64_t lo,
+                        int64_t hi) {
+  slice_block_args a = {.x = x, .w = w, .y = y, .lo = lo, .hi = hi, .rank = g->rank, .add = q->op == PL_OP(slice_add)};
+  for (int d = 0; d < g->rank; d++) {
+    a.shape[d] = g->shape[d];
+    a.start[d] = q->slice[0].list[d];
+    a.step[d] = q->slice[1].list[d];
+    a.count[d] = q->slice[2].list[d];
+  }
+  q->fn(&a, 0, 1);
+}
+
+static inline void run_micro(const pl_micro *q, char *const *p, int64_t count) {
+  struct {
+    const void *p[PL_GROUP_IN + 1 + 2];
+  } a;
+  int n = q->n_in;
+  a.p[0] = p[q->in[0]];
+  a.p[1] = p[q->in[1]];
+  a.p[2] = p[q->in[2]];
+  a.p[n] = p[q->out];
+  if (q->n_reals_bytes) memcpy(&a.p[n + 1], q->reals, sizeof q->reals);
+  q->fn(&a, 0, count);
+}
+
 /* A kernel in the scheduler's eyes: elements lo .. hi. */
 static void run_blocks(const void *args, int64_t lo, int64_t hi) {
   const bound *u = args;
@@ -82,6 +76,10 @@ static void run_blocks(const void *args, int64_t lo, int64_t hi) {
   for (int k = 0; k < g->n_external; k++) {
     const pl_external *e = &g->external[k];
     if (e->how == PL_READ_WHOLE) continue;
+    if (e->how == PL_READ_REGION) {
+      outside[k] = u->base[k];
+      continue;
+    }
     outside[k] = scratch + e->scratch * width;
     if (e->how == PL_READ_NUMBER) fill(outside[k], u->base[k], e->size, e->size == 1 ? 8 * first : first);
   }
@@ -94,16 +92,68 @@ static void run_blocks(const void *args, int64_t lo, int64_t hi) {
     }
     for (int m = 0; m < g->n_micro; m++) {
       const pl_micro *q = &g->micro[m];
-      struct {
-        const void *p[PL_GROUP_IN + 1 + 2];
-      } a;
-      int n = q->n_in;
-      a.p[0] = p[q->in[0]];
-      a.p[1] = p[q->in[1]];
-      a.p[2] = p[q->in[2]];
-      a.p[n] = p[q->out];
-      if (q->n_reals_bytes) memcpy(&a.p[n + 1], q->reals, sizeof q->reals);
-      q->fn(&a, 0, end - b);
+      if (q->slice) slice_block(g, q, p[q->in[0]], p[q->in[1]], p[q->out], b, end);
+      else run_micro(q, p, end - b);
+    }
+  }
+}
+
+enum { OVERRUN = 8 }; /* elements that a kernel reads and writes beyond the last, at most, in f64 and f32 of vectors */
+
+/* The same by rows lo .. hi of the last axis. A kernel's last vector may reach into the next row: of what is read it does
+ * not matter, unless the array ends; what is written there is written again by the next row, so the last row of a piece
+ * goes through a register. */
+static void run_rows(const void *args, int64_t lo, int64_t hi) {
+  const bound *u = args;
+  const pl_group *g = u->g;
+  _Alignas(64) char scratch[PL_GROUP_SCRATCH + 64 * PL_GROUP_REGISTERS];
+  char *p[PL_GROUP_REGISTERS + PL_GROUP_MICRO + 64];
+  int last = g->rank - 1;
+  int64_t width = g->shape[last], block = g->block < width ? g->block : width, room = g->block * 8 + 64;
+  for (int r = 0; r < g->n_registers; r++) p[r] = scratch + r * room;
+  char **outside = p + g->n_registers;
+  for (int k = 0; k < g->n_external; k++) {
+    const pl_external *e = &g->external[k];
+    if (e->how != PL_READ_NUMBER) continue;
+    int64_t n = (block + 15) & ~(int64_t)15;
+    outside[k] = scratch + e->scratch * room;
+    fill(outside[k], u->base[k], e->size, e->size == 1 ? 8 * n : n);
+  }
+  for (int64_t row = lo; row < hi; row++) {
+    int64_t index[PL_MAX_RANK], rest = row;
+    for (int d = last - 1; d >= 0; d--) {
+      index[d] = rest % g->shape[d];
+      rest /= g->shape[d];
+    }
+    for (int64_t b = 0; b < width; b += block) {
+      int64_t end = b + block < width ? b + block : width;
+      for (int k = 0; k < g->n_external; k++) {
+        const pl_external *e = &g->external[k];
+        if (e->how == PL_READ_WHOLE) outside[k] = u->base[k] + (row * width + b) * e->size;
+        if (e->how != PL_READ_VIEW) continue;
+        int64_t at = b * e->stride[last];
+        for (int d = 0; d < last; d++) at += index[d] * e->stride[d];
+        if (e->stride[last] == 1 && at + (end - b) + OVERRUN * 2 <= e->limit) {
+          outside[k] = u->base[k] + at * e->size;
+        } else {
+          outside[k] = scratch + e->scratch * room;
+          gather_view(g, e, u->base[k], outside[k], row * width + b, row * width + end);
+        }
+      }
+      bool final = row + 1 == hi && end == width;
+      for (int m = 0; m < g->n_micro; m++) {
+        const pl_micro *q = &g->micro[m];
+        int k = q->out - g->n_registers;
+        if (k < 0 || !final) {
+          run_micro(q, p, end - b);
+        } else { /* then read from there by the rest of the row */
+          char *to = outside[k];
+          outside[k] = scratch + (g->n_registers - 1) * room;
+          run_micro(q, p, end - b);
+          memcpy(to, outside[k], (size_t)((end - b) * g->external[k].size));
+          outside[k] = to;
+        }
+      }
     }
   }
 }
@@ -116,7 +166,10 @@ bool pl_group_run(pl_context *c, const pl_group *g, const pl_slot *slots) {
     const pl_external *e = &g->external[k];
     u.base[k] = (char *)slots[e->value].data + e->offset * e->size;
   }
-  if (g->count <= g->block) run_blocks(&u, 0, g->count);
+  if (g->rows) {
+    int64_t width = g->shape[g->rank - 1], rows = g->count / width;
+    pl_for(c, run_rows, &u, rows, 1, g->work * (double)width);
+  } else if (g->count <= g->block) run_blocks(&u, 0, g->count);
   else pl_for(c, run_blocks, &u, g->count, g->block, g->work);
   return c->status == PL_OK;
 }

@@ -38,12 +38,19 @@ PL_API int pl_op_count(const pl_op *op, const pl_attr *attrs); /* of outputs, wh
 PL_API pl_body *pl_body_with_gradient(pl_context *c, pl_body *b, const uint8_t *need, uint8_t *reached);
 /* The program of b's outputs and then their tangents; its inputs are b's and then a tangent for each flagged input. */
 PL_API pl_body *pl_body_with_tangents(pl_context *c, pl_body *b, const uint8_t *active);
+/* Runs a body over arrays of the caller, without making values; for bodies that are short (some thousands of operations,
+ * no loops). Arrays are 64-byte aligned and may be read, and for outputs written, to the end of their last 64 bytes. */
+PL_API bool pl_body_is_short(pl_context *c, pl_body *b);
+PL_API bool pl_body_run(pl_context *c, pl_body *b, const void *const *inputs, void *const *outputs);
 /* The body's instructions one by one as ops of their own. values has room for as many as it has values. */
 PL_API bool pl_body_inline(pl_context *c, const pl_body *b, const pl_value *inputs, pl_value *values, pl_value *outputs);
 
 /* For tests and for looking into programs: they run instruction by instruction, as they were traced; and the first result
  * that is not finite is an error that names its op and line. */
 PL_API void pl_set_plain(pl_context *c, bool plain, bool check_finite);
+/* The optimized program as text, to be freed by pl_text_free. NULL, and the error set, when memory is short. */
+PL_API char *pl_body_text(pl_context *c, pl_body *b);
+PL_API void pl_text_free(pl_context *c, char *text);
 /* The optimal schedule's first checkpoint for that many steps. */
 PL_API int64_t pl_checkpoint_split(int64_t steps, int64_t checkpoints);
 

@@ -27,6 +27,20 @@ typedef struct {
   int64_t rank, shape[8], xs[8], ys[8];
 } strided_args;
 
+/* Elements lo .. hi (in row-major order of the shape) of x seen through strides. x has `limit` elements from its first. */
+typedef struct {
+  const void *x;
+  void *y;
+  int64_t lo, hi, rank, limit, shape[8], stride[8];
+} view_args;
+
+/* Elements lo .. hi of y: those of x, with w set or added on a slice of the whole; x and y point at element lo. */
+typedef struct {
+  const void *x, *w;
+  void *y;
+  int64_t lo, hi, rank, add, shape[8], start[8], step[8], count[8];
+} slice_block_args;
+
 /* Rows of `inner` along the middle axis of {outer, m, inner} by 1-based index {k}; i = outer*k for gather, outer for the
  * scatters, whose order (repeated indices) is that of the index. */
 typedef struct {

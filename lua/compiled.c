@@ -152,12 +152,19 @@ static void read_form(lua_State *L, binding *b, int i, form *f, int keys, int of
   if (f->leaves > MOST_LEAVES) fail(L, "more than %d tensors in a compiled function's arguments", MOST_LEAVES);
 }
 
+/* The leaves of a call's arguments: handles, or PL_NONE for a number, which stands in `number`. */
+typedef struct {
+  pl_value handle[2 * PL_MAX_INPUTS];
+  double number[MOST_LEAVES];
+  int n;
+} leaves_;
+
 typedef struct {
   lua_State *L;
   binding *b;
   int keys, key;
   const node *at;
-  pl_value *leaves;
+  leaves_ *leaves;
   int n;
 } matcher;
 
@@ -174,12 +181,13 @@ static bool match(matcher *m, int i) {
       if (info.dtype != (pl_dtype)q->dtype || info.rank != q->rank || info.resource) return false;
       for (int a = 0; a < q->rank; a++)
         if (info.shape[a] != q->shape[a]) return false;
-      m->leaves[m->n++] = t->handle;
+      m->leaves->handle[m->n++] = t->handle;
       return true;
     }
     case LEAF_NUMBER:
       if (lua_type(L, i) != LUA_TNUMBER) return false;
-      m->leaves[m->n++] = PL_NONE; /* made by the caller, who owns it */
+      m->leaves->handle[m->n] = PL_NONE;
+      m->leaves->number[m->n++] = lua_tonumber(L, i);
       return true;
     case STATIC: {
       lua_rawgeti(L, m->keys, ++m->key);
@@ -211,10 +219,6 @@ static bool match(matcher *m, int i) {
         lua_rawget(L, i);
         int top = lua_gettop(L);
         bool fits = match(m, top);
-        if (fits && lua_type(L, top) == LUA_TNUMBER && m->leaves[m->n - 1] == PL_NONE) {
-          double x = lua_tonumber(L, top);
-          m->leaves[m->n - 1] = pl_scalar(m->b->c, PL_F64, x);
-        }
         lua_settop(L, top - 1);
         if (!fits) return false;
       }
@@ -223,19 +227,29 @@ static bool match(matcher *m, int i) {
   }
 }
 
-/* Pushes a tree of a form. numbers: where a number went in, a number comes out (and its value is released). */
-static void push_form(lua_State *L, binding *b, const node **at, int keys, int *key, const pl_value **v, bool numbers) {
+/* Pushes a tree of a form. numbers (may be NULL): where a number went in, a number comes out: that of its value, which is
+ * released, or, without one, of `numbers`, 8 apart. */
+static void push_form(lua_State *L, binding *b, const node **at, int keys, int *key, const pl_value **v,
+                      const double **numbers) {
   const node *q = (*at)++;
   luaL_checkstack(L, 6, "nested tables");
   switch (q->kind) {
     case LEAF_NUMBER:
       if (numbers) {
-        pl_value x = *(*v)++;
-        lua_pushnumber(L, pl_item(b->c, x));
-        pl_release(b->c, x);
+        if (*(*v)++ == PL_NONE) {
+          lua_pushnumber(L, **numbers);
+        } else {
+          pl_value x = (*v)[-1];
+          lua_pushnumber(L, pl_item(b->c, x));
+          pl_release(b->c, x);
+        }
+        *numbers += 8;
         return;
       } /* fall through */
-    case LEAF_TENSOR: push_value(L, b, *(*v)++); return;
+    case LEAF_TENSOR:
+      push_value(L, b, *(*v)++);
+      if (numbers) *numbers += 8;
+      return;
     case STATIC:
       lua_rawgeti(L, keys, ++*key);
       if (lua_islightuserdata(L, -1) && lua_touserdata(L, -1) == NULL) {
@@ -264,6 +278,15 @@ static void push_form(lua_State *L, binding *b, const node **at, int keys, int *
       }
     }
   }
+}
+
+/* Replaces the number at the top by a tensor. */
+static pl_value check_scalar(lua_State *L, binding *b) {
+  double x = lua_tonumber(L, -1);
+  lua_pop(L, 1);
+  luaL_checkstack(L, 4, "too many arguments");
+  push_value(L, b, pl_scalar(b->c, PL_F64, x));
+  return to_tensor(L, -1)->handle;
 }
 
 /* ---- entries ---- */
@@ -313,39 +336,22 @@ static bool captured_alive(binding *b, const entry *e) {
   return true;
 }
 
-static void release_numbers(binding *b, const entry *e, const pl_value *leaves, int n) {
-  int k = 0;
-  for (int i = 0; i < e->arguments.n && k < n; i++) {
-    const node *q = &e->arguments.list[i];
-    if (q->kind == LEAF_TENSOR) k++;
-    if (q->kind == LEAF_NUMBER) {
-      if (leaves[k] != PL_NONE && pl_owns(b->c)) pl_release(b->c, leaves[k]);
-      k++;
-    }
-  }
-}
-
 /* The entry that fits the arguments first .. first + n - 1; its keys are pushed. NULL: nothing is. */
-static entry *find_entry(lua_State *L, compiled_data *f, int first, int n, pl_value *leaves, int *n_leaves) {
+static entry *find_entry(lua_State *L, compiled_data *f, int first, int n, leaves_ *leaves) {
   for (entry *e = f->entries, **link = &f->entries; e; link = &e->next, e = e->next) {
     if (e->n_args != n) continue;
     lua_rawgeti(L, LUA_REGISTRYINDEX, e->keys);
     matcher m = {L, f->b, lua_gettop(L), 0, e->arguments.list, leaves, 0};
     bool fits = true;
-    for (int i = 0; i < n && fits; i++) {
-      fits = match(&m, first + i);
-      if (fits && lua_type(L, first + i) == LUA_TNUMBER && leaves[m.n - 1] == PL_NONE)
-        leaves[m.n - 1] = pl_scalar(f->b->c, PL_F64, lua_tonumber(L, first + i));
-    }
+    for (int i = 0; i < n && fits; i++) fits = match(&m, first + i);
     if (fits && upvalues_same(L, e, m.keys) && captured_alive(f->b, e)) {
-      *n_leaves = m.n;
+      leaves->n = m.n;
       lua_settop(L, m.keys);
       *link = e->next; /* the last used comes first */
       e->next = f->entries;
       f->entries = e;
       return e;
     }
-    release_numbers(f->b, e, leaves, m.n);
     lua_settop(L, m.keys - 1);
   }
   return NULL;
@@ -441,47 +447,106 @@ static int source_function(lua_State *L) { /* compiled:source() -> the Lua funct
 }
 
 /* Finds or traces the entry for the arguments from `first` on (the compiled function is at index 1). */
-static entry *need_entry(lua_State *L, compiled_data *f, int first, pl_value *leaves, int *n_leaves) {
+static entry *need_entry(lua_State *L, compiled_data *f, int first, leaves_ *leaves) {
   binding *b = f->b;
   int n = lua_gettop(L) - first + 1;
   if (pl_error_status(b->c)) fail_engine(L, b);
-  entry *e = find_entry(L, f, first, n, leaves, n_leaves);
+  entry *e = find_entry(L, f, first, n, leaves);
   if (e) return e;
   lua_rawgeti(L, LUA_REGISTRYINDEX, b->tracer);
   lua_pushvalue(L, 1);
   for (int i = 0; i < n; i++) lua_pushvalue(L, first + i);
   lua_call(L, n + 1, 0);
-  e = find_entry(L, f, first, n, leaves, n_leaves);
+  e = find_entry(L, f, first, n, leaves);
   if (!e) fail(L, "a compiled function's arguments changed while it was traced");
   return e;
 }
 
 /* Runs the body on the leaves and what was captured; results are the caller's (or the recording's). */
-static void run_body(lua_State *L, binding *b, const entry *e, pl_body *body, pl_value *leaves, int n, pl_value *out) {
-  memcpy(leaves + n, e->captured, (size_t)e->n_captured * sizeof *leaves);
+static void run_body(lua_State *L, binding *b, const entry *e, pl_body *body, leaves_ *leaves, pl_value *out) {
+  int n = leaves->n;
+  for (int i = 0; i < n; i++)
+    if (leaves->handle[i] == PL_NONE) {
+      lua_pushnumber(L, leaves->number[i]);
+      leaves->handle[i] = check_scalar(L, b); /* a tensor that the stack holds */
+    }
+  memcpy(leaves->handle + n, e->captured, (size_t)e->n_captured * sizeof *leaves->handle);
   pl_attr attrs[] = {PL_OBJECT(pl_body_object(body)), PL_INT(0)};
   mark_line(L, b);
-  bool ok = run_op(L, b, b->call, n + e->n_captured, leaves, attrs, out);
-  release_numbers(b, e, leaves, n);
-  if (!ok) fail_engine(L, b);
+  if (!run_op(L, b, b->call, n + e->n_captured, leaves->handle, attrs, out)) fail_engine(L, b);
+}
+
+/* The same without values for numbers, outside recordings, for short programs; numbers come out in `numbers`, 8 apart, for
+ * which of the outputs says. False: it is none. */
+enum { SHORT = 128 };
+static bool run_short(lua_State *L, binding *b, const entry *e, pl_body *body, const leaves_ *leaves, int n_out,
+                      const node *const *spec, pl_value *out, double *numbers) {
+  int n = leaves->n, n_in = n + e->n_captured;
+  if (n_in > SHORT || n_out > SHORT || pl_recording(b->c) || !pl_owns(b->c) || !pl_body_is_short(b->c, body)) return false;
+  _Alignas(64) double cells[SHORT][8];
+  const void *in[SHORT];
+  void *to[SHORT];
+  for (int i = 0; i < n_in; i++) {
+    pl_value v = i < n ? leaves->handle[i] : e->captured[i - n];
+    if (v == PL_NONE) {
+      cells[i][0] = leaves->number[i];
+      in[i] = cells[i];
+    } else {
+      in[i] = pl_data(b->c, v);
+      if (!in[i]) return pl_clear(b->c), false; /* a resource */
+    }
+  }
+  for (int i = 0; i < n_out; i++) {
+    if (!spec[i] || spec[i]->kind == LEAF_NUMBER) {
+      to[i] = numbers + 8 * i;
+      continue;
+    }
+    int64_t shape[PL_MAX_RANK];
+    for (int a = 0; a < spec[i]->rank; a++) shape[a] = spec[i]->shape[a];
+    out[i] = pl_tensor(b->c, (pl_dtype)spec[i]->dtype, spec[i]->rank, shape, NULL);
+    to[i] = (void *)pl_data(b->c, out[i]);
+  }
+  if (pl_error_status(b->c) == PL_OK && pl_body_run(b->c, body, in, to)) return true;
+  pl_status status = pl_error_status(b->c);
+  char text[1024];
+  strncpy(text, pl_error_message(b->c), sizeof text - 1);
+  text[sizeof text - 1] = 0;
+  pl_clear(b->c);
+  for (int i = 0; i < n_out; i++)
+    if (spec[i] && spec[i]->kind != LEAF_NUMBER) pl_release(b->c, out[i]);
+  pl_error(b->c, status, "%s", text);
+  fail_engine(L, b);
+}
+
+/* The leaves of a form's nodes. */
+static int leaf_nodes(const node *at, const node *end, const node **list, int most) {
+  int n = 0;
+  for (; at < end; at++)
+    if (at->kind <= LEAF_NUMBER) {
+      if (n < most) list[n] = at;
+      n++;
+    }
+  return n;
 }
 
 static int push_results(lua_State *L, binding *b, const entry *e, int keys, const pl_value *out) {
   const node *at = e->results.list;
   int key = e->arguments.keys;
   luaL_checkstack(L, e->n_results + 8, "too many results");
-  for (int i = 0; i < e->n_results; i++) push_form(L, b, &at, keys, &key, &out, false);
+  for (int i = 0; i < e->n_results; i++) push_form(L, b, &at, keys, &key, &out, NULL);
   return e->n_results;
 }
 
 static int call_compiled(lua_State *L) {
   binding *b = binding_of(L);
   compiled_data *f = check_compiled(L, 1);
-  pl_value leaves[PL_MAX_INPUTS + PL_MAX_INPUTS], out[PL_MAX_OUTPUTS];
-  int n;
-  entry *e = need_entry(L, f, 2, leaves, &n);
+  leaves_ leaves;
+  pl_value out[PL_MAX_OUTPUTS];
+  entry *e = need_entry(L, f, 2, &leaves);
   int keys = lua_gettop(L);
-  run_body(L, b, e, e->body, leaves, n, out);
+  const node *specs[SHORT];
+  int n_out = leaf_nodes(e->results.list, e->results.list + e->results.n, specs, SHORT);
+  if (!run_short(L, b, e, e->body, &leaves, n_out, specs, out, NULL)) run_body(L, b, e, e->body, &leaves, out);
   return push_results(L, b, e, keys, out);
 }
 
@@ -492,11 +557,11 @@ static int call_gradient(lua_State *L) {
   compiled_data *f = check_compiled(L, 1);
   int wrt = (int)check_integer(L, 2, "wrt");
   if (pl_recording(b->c) || wrt < 1 || wrt > lua_gettop(L) - 2) return lua_pushboolean(L, 0), 1;
-  pl_value leaves[PL_MAX_INPUTS + PL_MAX_INPUTS], out[PL_MAX_OUTPUTS];
-  int n;
+  leaves_ leaves;
+  pl_value out[PL_MAX_OUTPUTS];
   luaL_checkstack(L, 300, "too many results");
-  entry *e = need_entry(L, f, 3, leaves, &n);
-  int keys = lua_gettop(L);
+  entry *e = need_entry(L, f, 3, &leaves);
+  int n = leaves.n, keys = lua_gettop(L);
   gradient_program *g = NULL;
   for (int i = 0; i < e->n_gradients; i++)
     if (e->gradients[i].wrt == wrt) g = &e->gradients[i];
@@ -528,7 +593,6 @@ static int call_gradient(lua_State *L) {
     if (!body) {
       free(need);
       free(reached);
-      release_numbers(b, e, leaves, n);
       fail_engine(L, b);
     }
     g = &e->gradients[e->n_gradients++];
@@ -536,11 +600,19 @@ static int call_gradient(lua_State *L) {
   }
   for (int i = g->first; i < g->first + g->n; i++) /* one variable at two places is the language's business */
     for (int k = g->first; k < i && g->n <= 64; k++)
-      if (leaves[i] == leaves[k]) {
-        release_numbers(b, e, leaves, n);
-        return lua_pushboolean(L, 0), 1;
-      }
-  run_body(L, b, e, g->body, leaves, n, out);
+      if (leaves.handle[i] == leaves.handle[k] && leaves.handle[i] != PL_NONE) return lua_pushboolean(L, 0), 1;
+  const node *specs[SHORT];
+  _Alignas(64) double cells[SHORT][8];
+  int n_specs = leaf_nodes(e->results.list, e->results.list + e->results.n, specs, SHORT);
+  if (n_specs + g->n <= SHORT) {
+    const node *all_leaves[SHORT];
+    if (leaf_nodes(e->arguments.list, e->arguments.list + e->arguments.n, all_leaves, SHORT) <= SHORT)
+      memcpy(specs + n_specs, all_leaves + g->first, (size_t)g->n * sizeof *specs);
+    for (int i = 0; i < g->n; i++) out[n_specs + i] = PL_NONE;
+  }
+  if (e->arguments.leaves > SHORT ||
+      !run_short(L, b, e, g->body, &leaves, n_specs + g->n, specs, out, cells[0]))
+    run_body(L, b, e, g->body, &leaves, out);
   lua_pushnumber(L, e->n_results);
   bool all = true;
   for (int i = 0; i < g->n; i++) all = all && g->reached[g->first + i];
@@ -557,7 +629,8 @@ static int call_gradient(lua_State *L) {
   const pl_value *values = out, *gradients = out + n_out;
   const node *result = e->results.list;
   int key = e->arguments.keys;
-  push_form(L, b, &result, keys, &key, &values, false);
+  const double *numbers = cells[n_out < SHORT ? n_out : 0];
+  push_form(L, b, &result, keys, &key, &values, NULL);
   at = e->arguments.list;
   int skip = 0;
   for (int i = 1; i < wrt; i++) {
@@ -571,8 +644,8 @@ static int call_gradient(lua_State *L) {
       at++;
     }
   }
-  push_form(L, b, &at, keys, &skip, &gradients, true);
-  for (int i = 1; i < e->n_results; i++) push_form(L, b, &result, keys, &key, &values, false);
+  push_form(L, b, &at, keys, &skip, &gradients, &numbers);
+  for (int i = 1; i < e->n_results; i++) push_form(L, b, &result, keys, &key, &values, NULL);
   return e->n_results + 3;
 }
 
@@ -580,20 +653,23 @@ static int call_gradient(lua_State *L) {
 static int entry_program(lua_State *L) {
   binding *b = binding_of(L);
   compiled_data *f = check_compiled(L, 1);
-  pl_value leaves[PL_MAX_INPUTS + PL_MAX_INPUTS];
-  int n;
-  entry *e = need_entry(L, f, 2, leaves, &n);
-  memcpy(leaves + n, e->captured, (size_t)e->n_captured * sizeof *leaves);
+  leaves_ leaves;
+  entry *e = need_entry(L, f, 2, &leaves);
   pl_body_retain(e->body);
   push_body(L, b, e->body);
-  lua_createtable(L, n + e->n_captured, 0);
-  for (int i = 0; i < n + e->n_captured; i++) {
-    pl_retain(b->c, leaves[i]);
-    push_handle(L, b, leaves[i], true);
+  lua_createtable(L, leaves.n + e->n_captured, 0);
+  for (int i = 0; i < leaves.n + e->n_captured; i++) {
+    pl_value v = i < leaves.n ? leaves.handle[i] : e->captured[i - leaves.n];
+    if (v == PL_NONE) {
+      lua_pushnumber(L, leaves.number[i]);
+      check_scalar(L, b);
+    } else {
+      pl_retain(b->c, v);
+      push_handle(L, b, v, true);
+    }
     lua_rawseti(L, -2, i + 1);
   }
-  release_numbers(b, e, leaves, n);
-  lua_pushnumber(L, n);
+  lua_pushnumber(L, leaves.n);
   return 3;
 }
 

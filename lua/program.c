@@ -247,6 +247,16 @@ static int inline_body(lua_State *L) {
   return push_list(L, b, body.n_out, out);
 }
 
+/* program:text() */
+static int program_text(lua_State *L) {
+  binding *b = binding_of(L);
+  char *text = pl_body_text(b->c, check_body(L, 1).body);
+  if (!text) fail_engine(L, b);
+  lua_pushstring(L, text);
+  pl_text_free(b->c, text);
+  return 1;
+}
+
 static int continue_run(lua_State *L) {
   binding *b = binding_of(L);
   pl_value *out = lua_newuserdata(L, PL_MAX_OUTPUTS * sizeof *out);
@@ -279,7 +289,7 @@ static int same_body(lua_State *L) { return lua_pushboolean(L, check_body(L, 1).
 void open_programs(lua_State *L, binding *b, int core) {
   static const luaL_Reg traces[] = {
       {"close", close_trace}, {"free", free_trace}, {"__gc", free_trace}, {NULL, NULL}};
-  static const luaL_Reg bodies[] = {{"gradient", gradient}, {"pushforward", pushforward}, {"inline", inline_body},
+  static const luaL_Reg bodies[] = {{"gradient", gradient}, {"pushforward", pushforward}, {"inline", inline_body}, {"text", program_text},
                                     {"__gc", collect_body}, {"__tostring", body_text},    {"__eq", same_body},
                                     {NULL, NULL}};
   const luaL_Reg *lists[] = {traces, bodies};

@@ -680,8 +680,10 @@ static bool sweep_memory(pl_context *c, pl_activation *a, const layout_ *l, swee
   s->row = list, list += rows;
   s->pos = (int64_t *)list;
   for (int i = 0; i < s->n_slots; i++)
-    for (int k = 0; k < l->states; k++, p += padded(bytes_of(&b->specs[k])))
+    for (int k = 0; k < l->states; k++) {
       s->slots[i * l->states + k] = p;
+      p += padded(bytes_of(&b->specs[k]));
+    }
   for (int k = 0; k < l->states; k++)
     for (int side = 0; side < 2; side++, p += padded(bytes_of(&b->specs[k]))) s->spare[2 * k + side] = p;
   for (int k = 0; k < sides; k++)

@@ -80,13 +80,20 @@ static int32_t new_constant(build *u, pl_value handle) {
   return v;
 }
 
+/* Is it element k of a slice's content that operand i gives? Then it lies in memory. */
+static bool is_region(const step_ *q, int i) { return i == 1 && (q->op == PL_OP(slice_set) || q->op == PL_OP(slice_add)); }
+
+/* May it be a member of a fused group? */
 static bool is_elementwise(const step_ *q) {
-  return q->op->kind == PL_ELEMENTWISE ? q->n_in <= PL_GROUP_IN : q->op == PL_OP(cast);
+  if (q->op->kind == PL_ELEMENTWISE) return q->n_in <= PL_GROUP_IN;
+  return q->op == PL_OP(cast) || ((q->op == PL_OP(slice_set) || q->op == PL_OP(slice_add)) && q->attrs[0].n > 0);
 }
 
 /* The kernel that computes the step, given its operands' specs. */
 static pl_kernel kernel_of(const build *u, const step_ *q) {
   static const char *const casts[] = {"cast_f64", "cast_f32", "cast_i64", "cast_bool"};
+  if (q->op == PL_OP(slice_set) || q->op == PL_OP(slice_add))
+    return pl_kernel_find("slice_block", u->e->specs[q->operands[0]].dtype);
   if (q->op == PL_OP(cast))
     return pl_kernel_find(casts[u->e->specs[q->operands[0]].dtype], u->e->specs[q->operands[1]].dtype);
   int k = q->op->masks & 1 && q->n_in > 1 && !(q->op->masks & 2) ? 1 : 0; /* where: behind the mask */
@@ -189,7 +196,7 @@ static int32_t simpler(build *u, const step_ *q) {
 }
 
 static bool fold_constants(build *u, const step_ *q) {
-  if (!is_elementwise(q)) return false;
+  if (!is_elementwise(q) || is_region(q, 1)) return false;
   pl_value in[PL_GROUP_IN];
   double x;
   for (int i = 0; i < q->n_in; i++) {
@@ -284,7 +291,7 @@ static void mark(build *u) {
     for (int i = 0; i < s->n_in; i++) {
       int32_t v = (int32_t)s->operands[i];
       fact *f = &u->fact[v];
-      if (!element) {
+      if (!element || is_region(s, i)) {
         need_memory(u, v);
       } else if (f->view) {
         need_memory(u, f->base); /* the view itself only if others want it */
@@ -318,9 +325,11 @@ static bool join_group(build *u, int k, int *group) {
   const pl_spec *so = &u->e->specs[s->operands[s->n_in]];
   int32_t least = -1; /* a group before this one is too early */
   for (int i = 0; i < s->n_in; i++) {
-    bool view;
-    int32_t v = source_of(u, (int32_t)s->operands[i], &view), at = unit_of(u, v);
+    bool view = false;
+    int32_t v = is_region(s, i) ? (int32_t)s->operands[i] : source_of(u, (int32_t)s->operands[i], &view);
+    int32_t at = unit_of(u, v);
     bool direct = !view && u->fact[v].root == v && same_shape(&u->e->specs[v], so->rank, so->shape);
+    direct = direct && !is_region(s, i);
     if (at >= 0 && !(direct && u->e->units[at].kind == PL_UNIT_GROUP)) at++;
     if (at > least) least = at;
   }
@@ -386,9 +395,9 @@ static bool make_units(build *u) {
     for (int m = 0; m < u->members[g].n; m++) {
       const step_ *s = &u->steps[u->members[g].list[m]];
       for (int i = 0; i < s->n_in; i++) {
-        bool view;
-        int32_t v = source_of(u, (int32_t)s->operands[i], &view);
-        if (u->fact[v].unit != g) u->fact[u->fact[v].root].memory = u->fact[v].memory = true;
+        bool view = false;
+        int32_t v = is_region(s, i) ? (int32_t)s->operands[i] : source_of(u, (int32_t)s->operands[i], &view);
+        if (u->fact[v].unit != g || is_region(s, i)) u->fact[u->fact[v].root].memory = u->fact[v].memory = true;
       }
     }
   return c->status == PL_OK;
@@ -409,7 +418,11 @@ static int32_t external(build *u, pl_group *g, pl_reading how, int32_t value, in
   g->external = grown;
   pl_external *e = &grown[g->n_external];
   *e = (pl_external){.how = how, .size = (uint8_t)size, .value = value, .offset = offset, .scratch = -1};
-  if (how == PL_READ_VIEW) memcpy(e->stride, stride, (size_t)g->rank * sizeof *stride);
+  if (how == PL_READ_VIEW) {
+    memcpy(e->stride, stride, (size_t)g->rank * sizeof *stride);
+    e->limit = count_of(&u->e->specs[value]) - offset;
+    e->gather = pl_kernel_find("view_block", size == 8 ? PL_F64 : size == 4 ? PL_F32 : PL_BOOL);
+  }
   return g->n_external++;
 }
 
@@ -451,6 +464,8 @@ static int32_t read_operand(build *u, int unit, pl_group *g, int32_t v) {
   return -1 - k;
 }
 
+enum { LONG_ROW = 40 }; /* from here on a kernel's call for each row costs less than copying the rows together */
+
 static bool finish_group(build *u, int unit) {
   pl_context *c = u->c;
   pl_group *g = u->e->units[unit].group;
@@ -478,7 +493,9 @@ static bool finish_group(build *u, int unit) {
   for (int i = 0; i < m->n && !c->status; i++) {
     const step_ *s = &u->steps[m->list[i]];
     int32_t y = (int32_t)s->operands[s->n_in];
-    for (int k = 0; k < s->n_in; k++) in[i][k] = read_operand(u, unit, g, (int32_t)s->operands[k]);
+    for (int k = 0; k < s->n_in; k++)
+      in[i][k] = is_region(s, k) ? -1 - external(u, g, PL_READ_REGION, (int32_t)s->operands[k], 0, 0, NULL)
+                                 : read_operand(u, unit, g, (int32_t)s->operands[k]);
     if (u->fact[y].memory) {
       out[i] = -1 - external(u, g, PL_READ_WHOLE, y, (int)pl_dtype_size(u->e->specs[y].dtype), 0, NULL);
     } else {
@@ -508,7 +525,13 @@ static bool finish_group(build *u, int unit) {
         if (in[i][k] >= 0 && last[s->operands[k]] == i) taken[in[i][k]] = false;
   }
   for (int k = 0; k < g->n_external; k++)
-    if (g->external[k].how != PL_READ_WHOLE) g->external[k].scratch = registers++;
+    if (g->external[k].how == PL_READ_NUMBER || g->external[k].how == PL_READ_VIEW) g->external[k].scratch = registers++;
+  bool views = false, slices = false;
+  for (int k = 0; k < g->n_external; k++)
+    views = views || (g->external[k].how == PL_READ_VIEW && g->external[k].stride[g->rank - 1] == 1);
+  for (int i = 0; i < m->n; i++) slices = slices || is_region(&u->steps[m->list[i]], 1);
+  g->rows = views && !slices && g->shape[g->rank - 1] >= LONG_ROW;
+  if (g->rows) registers++; /* the last row's */
   g->n_registers = registers;
   int64_t block = PL_BLOCK;
   while (block > 64 && registers * block * 8 > PL_GROUP_SCRATCH) block /= 2;
@@ -523,6 +546,7 @@ static bool finish_group(build *u, int unit) {
     for (int k = 0; k < s->n_in; k++)
       q->in[k] = (uint16_t)(in[i][k] >= 0 ? in[i][k] : registers - 1 - in[i][k]);
     q->out = (uint16_t)(out[i] >= 0 ? out[i] : registers - 1 - out[i]);
+    if (is_region(s, 1)) q->slice = s->attrs;
     if (s->op->kind == PL_ELEMENTWISE && s->op->attrs[0].name) {
       double reals[2] = {0};
       int n = 0;
@@ -613,8 +637,9 @@ static bool plan_memory(build *u) {
   }
   /* outputs go straight where the caller wants them, when they are computed here and nobody else claims them */
   e->copies = pl_memory_new(c, (2 * (size_t)b->n_out + 2) * sizeof *e->copies);
-  e->late = pl_memory_new(c, ((size_t)u->n_values + 1) * sizeof *e->late);
-  if (!e->copies || !e->late) return false;
+  e->late = pl_memory_new(c, ((size_t)u->n_values + (size_t)b->n_out + 1) * sizeof *e->late);
+  e->made = pl_memory_new(c, ((size_t)e->n_units + 1) * sizeof *e->made);
+  if (!e->copies || !e->late || !e->made) return false;
   for (int i = 0; i < b->n_out; i++) {
     int32_t v = same(u, (int32_t)b->outputs[i]), r = u->fact[v].root;
     if (e->specs[v].dtype == PL_DTYPES) continue;
@@ -657,9 +682,17 @@ static bool plan_memory(build *u) {
   pl_memory_free(c, head);
   pl_memory_free(c, next);
   if (!ok) return false;
+  for (int v = 0; v < u->n_values; v++)
+    if (e->places[v].kind == PL_AT_OUTPUT) e->late[e->n_late++] = v;
+  e->simple = true;
+  for (int k = 0; k < e->n_units; k++) e->simple = e->simple && e->units[k].kind != PL_UNIT_STEP && !e->units[k].op->host;
   for (int v = 0; v < u->n_values; v++) {
     const fact *f = &u->fact[v];
-    if (e->specs[v].dtype == PL_DTYPES && f->maker >= 0 && f->root == v) e->places[v].kind = PL_AT_RESOURCE;
+    e->simple = e->simple && count_of(&e->specs[v]) <= 4 * PL_BLOCK;
+    if (e->specs[v].dtype == PL_DTYPES && f->maker >= 0 && f->root == v && f->unit >= 0) {
+      e->places[v].kind = PL_AT_RESOURCE;
+      e->made[e->n_made++] = v;
+    }
     if (f->root == v) continue;
     const pl_place *r = &e->places[f->root];
     e->places[v] = (pl_place){PL_AT_ALIAS, f->root, f->bytes};

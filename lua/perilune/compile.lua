@@ -119,6 +119,16 @@ function methods.__tostring(f)
   return ("compiled function (%s:%d)"):format(info.short_src, info.linedefined)
 end
 
+--- Shows the program for these arguments: fused units, bytes moved, operations, script lines.
+function methods.print(f, ...)
+  io.stdout:write(tostring(f), "\n", f:text(...))
+end
+
+--- The same as a string.
+function methods.text(f, ...)
+  return (f:program(...)):text()
+end
+
 program.methods(methods)
 
 --- f traced to a program, once for each signature (trees, shapes and dtypes of its arguments), and run in C from then on, forward and
