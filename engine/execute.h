@@ -108,6 +108,7 @@ typedef struct {
   uint16_t in[PL_GROUP_IN], out; /* registers, then externals */
   uint8_t n_in, n_reals_bytes;
   double reals[2];
+  const char *name; /* of the kernel */
   const pl_op *op;
   const pl_attr *slice; /* of slice_set and slice_add: fn is slice_block then, its second operand a region */
   uint32_t line;

@@ -119,22 +119,53 @@ static void run_rows(const void *args, int64_t lo, int64_t hi) {
     outside[k] = scratch + e->scratch * room;
     fill(outside[k], u->base[k], e->size, e->size == 1 ? 8 * n : n);
   }
+  /* externals that move from row to row: by a fixed step, until an outer axis turns */
+  struct {
+    int k;
+    int64_t step;
+    char *last; /* where whole vectors may still be read; NULL: always brought together */
+  } moving[PL_GROUP_MICRO + 64];
+  int n = 0;
+  for (int k = 0; k < g->n_external; k++) {
+    const pl_external *e = &g->external[k];
+    if (e->how == PL_READ_NUMBER) continue;
+    moving[n].k = k;
+    moving[n].step = (e->how == PL_READ_WHOLE ? width : last ? e->stride[last - 1] : 0) * e->size;
+    moving[n].last = e->how == PL_READ_WHOLE ? (char *)UINTPTR_MAX
+                     : e->stride[last] == 1  ? u->base[k] + (e->limit - block - 2 * OVERRUN) * e->size
+                                             : NULL;
+    n++;
+  }
+  char *at[PL_GROUP_MICRO + 64];
+  int64_t turn = lo; /* the row at which all is found anew */
   for (int64_t row = lo; row < hi; row++) {
-    int64_t index[PL_MAX_RANK], rest = row;
-    for (int d = last - 1; d >= 0; d--) {
-      index[d] = rest % g->shape[d];
-      rest /= g->shape[d];
+    if (row == turn) {
+      int64_t index[PL_MAX_RANK], rest = row;
+      for (int d = last - 1; d >= 0; d--) {
+        index[d] = rest % g->shape[d];
+        rest /= g->shape[d];
+      }
+      turn = last ? row + g->shape[last - 1] - index[last - 1] : hi;
+      for (int i = 0; i < n; i++) {
+        const pl_external *e = &g->external[moving[i].k];
+        int64_t offset = row * width;
+        if (e->how == PL_READ_VIEW) {
+          offset = 0;
+          for (int d = 0; d < last; d++) offset += index[d] * e->stride[d];
+        }
+        at[i] = u->base[moving[i].k] + offset * e->size;
+      }
+    } else {
+      for (int i = 0; i < n; i++) at[i] += moving[i].step;
     }
     for (int64_t b = 0; b < width; b += block) {
       int64_t end = b + block < width ? b + block : width;
-      for (int k = 0; k < g->n_external; k++) {
+      for (int i = 0; i < n; i++) {
+        int k = moving[i].k;
         const pl_external *e = &g->external[k];
-        if (e->how == PL_READ_WHOLE) outside[k] = u->base[k] + (row * width + b) * e->size;
-        if (e->how != PL_READ_VIEW) continue;
-        int64_t at = b * e->stride[last];
-        for (int d = 0; d < last; d++) at += index[d] * e->stride[d];
-        if (e->stride[last] == 1 && at + (end - b) + OVERRUN * 2 <= e->limit) {
-          outside[k] = u->base[k] + at * e->size;
+        char *here = at[i] + b * e->size;
+        if (here <= moving[i].last) {
+          outside[k] = here;
         } else {
           outside[k] = scratch + e->scratch * room;
           gather_view(g, e, u->base[k], outside[k], row * width + b, row * width + end);

@@ -42,6 +42,16 @@ UNARY(sigmoid, 1/(1 + exp(-x)))
 /* g*d of the chain rule, 0 where g is 0 whatever d is: what a mask cut off contributes nothing, be it infinite. */
 BINARY(chain, x == 0 ? 0 : x*z)
 
+/* Two ops in one pass of a fused group, each rounded as it would be alone. */
+typedef struct { const real *x, *z, *w; real *y; } ternary_args;
+#define TERNARY(name, expression)              \
+  typedef ternary_args name##_args;            \
+  PL_KERNEL(name) { const real x = a.x[i], z = a.z[i], w = a.w[i]; a.y[i] = (expression); }
+TERNARY(mul_add, x + z*w)
+TERNARY(mul_sub, x - z*w)
+TERNARY(sub_mul, z*w - x)
+TERNARY(chain_add, x + (z == 0 ? 0 : z*w))
+
 typedef struct { const real *x; real *y; real b; } softplus_args;
 PL_KERNEL(softplus) { /* log(1 + exp(b x))/b without overflow */
   const real z = a.b*a.x[i], e = log1p(exp(-fabs(z)));

@@ -65,9 +65,14 @@ PL_ROW_KERNEL(slice_block) {
     int64_t row = 0;
     int inside = 1;
     for (int d = 0; d < last && inside; d++) {
-      const int64_t from = (index[d] - a.start[d])*(a.step[d] > 0 ? 1 : -1), by = a.step[d] > 0 ? a.step[d] : -a.step[d];
-      inside = from >= 0 && from % by == 0 && from/by < a.count[d];
-      row = row*a.count[d] + from/by;
+      int64_t from = index[d] - a.start[d];
+      if (a.step[d] != 1) { /* a division costs as much as the row */
+        if (a.step[d] < 0) from = -from;
+        const int64_t by = a.step[d] < 0 ? -a.step[d] : a.step[d];
+        from = from >= 0 && from % by == 0 ? from/by : -1;
+      }
+      inside = from >= 0 && from < a.count[d];
+      row = row*a.count[d] + from;
     }
     if (inside && step == 1) {
       const int64_t j0 = index[last] > first ? index[last] : first;

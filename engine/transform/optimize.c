@@ -466,6 +466,31 @@ static int32_t read_operand(build *u, int unit, pl_group *g, int32_t v) {
 
 enum { LONG_ROW = 40 }; /* from here on a kernel's call for each row costs less than copying the rows together */
 
+/* An addition of a product that nobody else reads is one kernel with it: is member i (add, sub) such a sum, and of which
+ * member? The operand that holds the product is returned in `at`. */
+static const char *joined_kernel(const build *u, const struct group_members *m, int i, const int32_t *uses,
+                                 const int32_t *member, int *of, int *at) {
+  const step_ *s = &u->steps[m->list[i]];
+  bool add = s->op == PL_OP(add), sub = s->op == PL_OP(sub);
+  if ((!add && !sub) || u->e->specs[s->operands[2]].dtype > PL_F32) return NULL;
+  for (int k = 0; k < 2; k++) {
+    int32_t v = (int32_t)s->operands[k], j = member[v];
+    if (j < 0 || uses[v] != 1 || u->fact[v].memory || u->fact[v].view) continue;
+    const step_ *p = &u->steps[m->list[j]];
+    if ((p->op != PL_OP(mul) && (p->op != PL_OP(chain) || sub)) || s->operands[0] == s->operands[1]) continue;
+    *of = j;
+    *at = k;
+    return p->op == PL_OP(chain) ? "chain_add" : add ? "mul_add" : k == 1 ? "mul_sub" : "sub_mul";
+  }
+  return NULL;
+}
+
+typedef struct {
+  const char *kernel; /* NULL: the op's own */
+  int n;              /* operands; 0: left out */
+  int32_t v[PL_GROUP_IN];
+} joined;
+
 static bool finish_group(build *u, int unit) {
   pl_context *c = u->c;
   pl_group *g = u->e->units[unit].group;
@@ -474,43 +499,69 @@ static bool finish_group(build *u, int unit) {
   int32_t *last = pl_memory_new(c, (size_t)u->n_values * sizeof *last); /* the member that reads a register last */
   int32_t(*in)[PL_GROUP_IN] = pl_memory_new(c, (size_t)m->n * sizeof *in);
   int32_t *out = pl_memory_new(c, (size_t)m->n * sizeof *out);
-  if (!g->micro || !last || !in || !out) {
+  joined *ops = pl_memory_new(c, (size_t)m->n * sizeof *ops);
+  int32_t *member = pl_memory_new(c, 2 * (size_t)u->n_values * sizeof *member), *uses = member + u->n_values;
+  if (!g->micro || !last || !in || !out || !ops || !member) {
+    pl_memory_free(c, ops);
+    pl_memory_free(c, member);
     pl_memory_free(c, last);
     pl_memory_free(c, in);
     pl_memory_free(c, out);
     return false;
   }
+  /* operands of each member: a product that is joined to a sum gives its own */
+  for (int v = 0; v < u->n_values; v++) {
+    member[v] = -1;
+    uses[v] = 0;
+  }
+  for (int i = 0; i < m->n; i++) {
+    const step_ *s = &u->steps[m->list[i]];
+    member[s->operands[s->n_in]] = i;
+    for (int k = 0; k < s->n_in; k++) uses[s->operands[k]]++;
+    ops[i] = (joined){.kernel = NULL, .n = s->n_in};
+    for (int k = 0; k < s->n_in; k++) ops[i].v[k] = (int32_t)s->operands[k];
+  }
+  for (int i = 0; i < m->n; i++) {
+    int of, at;
+    const char *kernel = joined_kernel(u, m, i, uses, member, &of, &at);
+    if (!kernel || ops[of].kernel || ops[of].n == 0) continue;
+    int32_t other = ops[i].v[1 - at];
+    ops[i] = (joined){kernel, 3, {other, ops[of].v[0], ops[of].v[1]}};
+    ops[of].n = 0; /* left out */
+  }
   for (int i = 0; i < m->n; i++) {
     const step_ *s = &u->steps[m->list[i]];
     last[s->operands[s->n_in]] = i;
-    for (int k = 0; k < s->n_in; k++) {
-      const fact *f = &u->fact[s->operands[k]];
-      if (!f->view && f->unit == unit) last[s->operands[k]] = i;
+    for (int k = 0; k < ops[i].n; k++) {
+      const fact *f = &u->fact[ops[i].v[k]];
+      if (!f->view && f->unit == unit) last[ops[i].v[k]] = i;
     }
   }
   bool taken[PL_GROUP_REGISTERS] = {false};
   int registers = 0;
   for (int i = 0; i < m->n && !c->status; i++) {
+    if (!ops[i].n) continue;
     const step_ *s = &u->steps[m->list[i]];
+    const joined *o = &ops[i];
     int32_t y = (int32_t)s->operands[s->n_in];
-    for (int k = 0; k < s->n_in; k++)
-      in[i][k] = is_region(s, k) ? -1 - external(u, g, PL_READ_REGION, (int32_t)s->operands[k], 0, 0, NULL)
-                                 : read_operand(u, unit, g, (int32_t)s->operands[k]);
+    for (int k = 0; k < o->n; k++)
+      in[i][k] = is_region(s, k) ? -1 - external(u, g, PL_READ_REGION, o->v[k], 0, 0, NULL)
+                                 : read_operand(u, unit, g, o->v[k]);
     if (u->fact[y].memory) {
       out[i] = -1 - external(u, g, PL_READ_WHOLE, y, (int)pl_dtype_size(u->e->specs[y].dtype), 0, NULL);
     } else {
       /* an operand that dies here leaves its register to the result: kernels read an element before they write it */
-      for (int k = 0; k < s->n_in; k++)
-        if (in[i][k] >= 0 && last[s->operands[k]] == i) taken[in[i][k]] = false;
+      for (int k = 0; k < o->n; k++)
+        if (in[i][k] >= 0 && last[o->v[k]] == i) taken[in[i][k]] = false;
       int r = 0;
       bool wider = s->op == PL_OP(cast) || s->op->result >= 0 || (s->op->masks && s->op->result < 0);
       if (wider) /* element sizes differ: it must not write over what it still reads */
-        for (int k = 0; k < s->n_in; k++)
+        for (int k = 0; k < o->n; k++)
           if (in[i][k] >= 0) taken[in[i][k]] = true;
       while (r < PL_GROUP_REGISTERS && taken[r]) r++;
       if (wider)
-        for (int k = 0; k < s->n_in; k++)
-          if (in[i][k] >= 0 && last[s->operands[k]] == i) taken[in[i][k]] = false;
+        for (int k = 0; k < o->n; k++)
+          if (in[i][k] >= 0 && last[o->v[k]] == i) taken[in[i][k]] = false;
       if (r == PL_GROUP_REGISTERS) { /* too many at once: this one goes through memory */
         u->fact[y].memory = true;
         out[i] = -1 - external(u, g, PL_READ_WHOLE, y, (int)pl_dtype_size(u->e->specs[y].dtype), 0, NULL);
@@ -521,8 +572,8 @@ static bool finish_group(build *u, int unit) {
       u->fact[y].reg = out[i] = r;
     }
     if (u->fact[y].memory)
-      for (int k = 0; k < s->n_in; k++)
-        if (in[i][k] >= 0 && last[s->operands[k]] == i) taken[in[i][k]] = false;
+      for (int k = 0; k < o->n; k++)
+        if (in[i][k] >= 0 && last[o->v[k]] == i) taken[in[i][k]] = false;
   }
   for (int k = 0; k < g->n_external; k++)
     if (g->external[k].how == PL_READ_NUMBER || g->external[k].how == PL_READ_VIEW) g->external[k].scratch = registers++;
@@ -540,10 +591,15 @@ static bool finish_group(build *u, int unit) {
   g->block = block;
   g->work = 0;
   for (int i = 0; i < m->n && !c->status; i++) {
+    if (!ops[i].n) continue;
     const step_ *s = &u->steps[m->list[i]];
     pl_micro *q = &g->micro[g->n_micro++];
-    *q = (pl_micro){.fn = kernel_of(u, s), .op = s->op, .line = s->line, .n_in = (uint8_t)s->n_in};
-    for (int k = 0; k < s->n_in; k++)
+    *q = (pl_micro){.fn = ops[i].kernel ? pl_kernel_find(ops[i].kernel, u->e->specs[s->operands[0]].dtype) : kernel_of(u, s),
+                    .name = ops[i].kernel ? ops[i].kernel : s->op->name,
+                    .op = s->op,
+                    .line = s->line,
+                    .n_in = (uint8_t)ops[i].n};
+    for (int k = 0; k < ops[i].n; k++)
       q->in[k] = (uint16_t)(in[i][k] >= 0 ? in[i][k] : registers - 1 - in[i][k]);
     q->out = (uint16_t)(out[i] >= 0 ? out[i] : registers - 1 - out[i]);
     if (is_region(s, 1)) q->slice = s->attrs;
@@ -554,12 +610,14 @@ static bool finish_group(build *u, int unit) {
       q->n_reals_bytes = (uint8_t)(pl_kernel_reals((char *)q->reals, u->e->specs[s->operands[0]].dtype, n, reals) -
                                    (char *)q->reals);
     }
-    g->work += 1;
+    g->work += ops[i].kernel ? 2 : 1;
     u->e->flops += (double)g->count;
   }
   pl_memory_free(c, last);
   pl_memory_free(c, in);
   pl_memory_free(c, out);
+  pl_memory_free(c, ops);
+  pl_memory_free(c, member);
   return c->status == PL_OK;
 }
 
