@@ -392,7 +392,7 @@ static bool scan_augment(pl_context *c, const pl_op *op, int n, const pl_value *
     uint32_t states[PL_MAX_OUTPUTS];
     int n_states = 0;
     for (int k = 0; k < l.states; k++)
-      if (saving->list[k]) states[n_states++] = (uint32_t)k;
+      if (saving->list[k] || saving->list[b->n_in + k]) states[n_states++] = (uint32_t)k; /* after a step: before the next */
     pl_body *full = pl_body_extend(c, plus, n_states, states);
     if (!full) return false;
     pl_attr more[] = {PL_OBJECT(&full->base),
@@ -468,21 +468,22 @@ static void give_results(pl_vjp *v, const pl_body *b, const layout_ *l, const re
     if (r->need[k]) pl_vjp_give(v, k, xs[m++]);
 }
 
-static void scan_vjp_stored(pl_vjp *v, const layout_ *l) {
+/* False: a state is read that was not kept. */
+static bool scan_vjp_stored(pl_vjp *v, const layout_ *l) {
   pl_context *c = v->c;
   pl_body *b = BODY(v->attrs);
   reversal r;
-  if (!plan_reversal(v, b, l, true, &r)) return;
+  if (!plan_reversal(v, b, l, true, &r)) return true;
   const pl_body *V = r.v->body;
   /* which y is a state at the step's start; which states are read as they are after it */
   int32_t start_of[PL_MAX_INPUTS];
   uint8_t next[PL_MAX_INPUTS];
-  int n_next = 0;
   for (int k = 0; k < l->states; k++) {
     start_of[k] = -1;
     for (int j = 0; j < l->ys; j++)
       if (b->outputs[l->states + j] == (uint32_t)k) start_of[k] = j;
-    n_next += next[k] = V->used[b->n_in + k];
+    next[k] = V->used[b->n_in + k];
+    if ((next[k] || V->used[k]) && start_of[k] < 0) return false;
   }
   /* the reverse step's inputs: states, xs, captured */
   pl_spec specs[PL_MAX_INPUTS];
@@ -519,9 +520,9 @@ static void scan_vjp_stored(pl_vjp *v, const layout_ *l) {
       specs[n] = b->specs[k];
       outer[n++] = v->in[k];
     }
-  if (c->status) return;
+  if (c->status) return true;
   pl_tape *t = pl_trace_open(c, n, specs, in);
-  if (!t) return;
+  if (!t) return true;
   /* V's inputs: x, y, cotangents */
   pl_value x[PL_MAX_INPUTS + PL_MAX_OUTPUTS], made[PL_MAX_OUTPUTS], out[PL_MAX_OUTPUTS], y_in[PL_MAX_OUTPUTS];
   const pl_value *p = in + n_states;
@@ -532,7 +533,7 @@ static void scan_vjp_stored(pl_vjp *v, const layout_ *l) {
   const pl_value *g_in = p;
   for (int j = 0; j < l->ys; j++) p += r.given[l->states + j];
   for (int k = 0; k < l->states; k++) {
-    x[m] = V->used[k] && start_of[k] >= 0 ? y_in[start_of[k]] : zeros_of(c, &b->specs[k]);
+    x[m] = V->used[k] ? y_in[start_of[k]] : zeros_of(c, &b->specs[k]);
     m++;
   }
   for (int k = l->states; k < b->n_in; k++) {
@@ -553,18 +554,19 @@ static void scan_vjp_stored(pl_vjp *v, const layout_ *l) {
   if (values && pl_body_inline(c, V, x, values, made)) {
     n_out = step_outputs(c, b, l, &r, made, in + r.n_active, out, false);
     for (int k = 0; k < l->states; k++)
-      if (next[k]) out[n_out++] = start_of[k] >= 0 ? y_in[start_of[k]] : x[k];
+      if (next[k]) out[n_out++] = y_in[start_of[k]];
     n_ys = step_outputs(c, b, l, &r, made, NULL, out + n_out, true);
     R = pl_trace_close(c, t, n_out + n_ys, out, true, 0, NULL, NULL);
   }
   pl_memory_free(c, values);
   pl_trace_abandon(c, t);
   pl_tape_free(c, t);
-  if (!R) return;
+  if (!R) return true;
   pl_attr attrs[] = {PL_OBJECT(&R->base), LAYOUT_OF(n_states, n_xs, n_ys, l->length, !l->reverse, SAVE_ASK),
                      PL_INTS(0, NULL)};
   if (pl_apply(c, v->op, n, outer, attrs, out)) give_results(v, b, l, &r, out, out + n_states);
   pl_object_release(&R->base);
+  return true;
 }
 
 /* ---- scan_reverse: the reverse sweep when states are computed again ----
@@ -844,10 +846,7 @@ static void scan_vjp_recomputed(pl_vjp *v, pl_body *b, const layout_ *l, const p
 
 static void scan_vjp(pl_vjp *v) {
   layout_ l = layout_of(v->attrs);
-  if (l.save == SAVE_DONE && !stacks(v->attrs, &l)) {
-    scan_vjp_stored(v, &l);
-    return;
-  }
+  if (l.save == SAVE_DONE && !stacks(v->attrs, &l) && scan_vjp_stored(v, &l)) return;
   int n = stacks(v->attrs, &l);
   pl_attr none = PL_INTS(0, NULL);
   scan_vjp_recomputed(v, BODY(v->attrs), &l, n ? &v->attrs[2] : &none, n, v->out + l.states + l.ys, 0);

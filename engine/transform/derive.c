@@ -262,7 +262,7 @@ typedef struct {
   uint8_t *seen, *is_out;  /* by slot; by value of b */
   uint32_t *saved;
   int n_saved;
-  int32_t *reads; /* by input of b */
+  int32_t *reads; /* by input, then by output of b */
 } search;
 
 static void want(search *s, uint32_t slot) {
@@ -273,10 +273,15 @@ static void want(search *s, uint32_t slot) {
     s->reads[v] = 1;
     return;
   }
-  if (k < 0 || k >= s->end || v < 0 || s->is_out[v]) return;
+  if (k < 0 || k >= s->end) return;
+  if (v >= 0 && s->is_out[v]) {
+    for (int i = 0; i < s->b->n_out; i++)
+      if (s->b->outputs[i] == (uint32_t)v) s->reads[s->b->n_in + i] = 1;
+    return;
+  }
   const pl_instruction *q = &s->t->program.instructions[k];
   const uint32_t *o = s->t->program.operands + q->operands;
-  if (!is_cheap(q->op) && !q->op->make) {
+  if (v >= 0 && !is_cheap(q->op) && !q->op->make) { /* v < 0: what a loop within keeps for its own reverse is made again */
     s->saved[s->n_saved++] = (uint32_t)v;
     return;
   }
@@ -327,7 +332,7 @@ pl_derived *pl_body_saving(pl_context *c, pl_body *b, const uint8_t *need) {
       memset(s.seen, 0, n_slots);
       memset(s.is_out, 0, (size_t)b->n_values + 1);
       memset(live, 0, (size_t)t->program.n + 1);
-      memset(w.list, 0, (size_t)b->n_in * sizeof *w.list);
+      memset(w.list, 0, (size_t)(b->n_in + b->n_out) * sizeof *w.list);
       for (int i = 0; i < b->n_out; i++) s.is_out[b->outputs[i]] = 1;
       for (int64_t j = 0; j < t->program.n; j++) {
         const pl_instruction *q = &t->program.instructions[j];
@@ -372,9 +377,9 @@ pl_derived *pl_body_saving(pl_context *c, pl_body *b, const uint8_t *need) {
   }
   if (made == b) { /* nothing to keep: remembered without holding itself */
     pl_object_release(&b->base);
-    d = pl_derived_keep(c, b, DERIVED_SAVING, n_key, w.key, NULL, b->n_in, w.list);
+    d = pl_derived_keep(c, b, DERIVED_SAVING, n_key, w.key, NULL, b->n_in + b->n_out, w.list);
   } else if (made) {
-    d = pl_derived_keep(c, b, DERIVED_SAVING, n_key, w.key, made, b->n_in, w.list);
+    d = pl_derived_keep(c, b, DERIVED_SAVING, n_key, w.key, made, b->n_in + b->n_out, w.list);
   }
   pl_memory_free(c, moves);
   pl_memory_free(c, s.maker);
