@@ -47,6 +47,7 @@ struct pl_context {
   int threads;
   int running;       /* depth of programs that run: a user's op may start another */
   struct pl_run *suspended; /* the last interrupted program */
+  int64_t stops;            /* how many were */
   bool plain;        /* programs run instruction by instruction */
   bool check_finite; /* and the first NaN or infinity is an error */
   bool located;      /* the error's message says where */

@@ -242,6 +242,7 @@ struct pl_run {
   int n_in, n_out;
   pl_value *inputs, *outputs; /* held while the run is suspended */
   pl_program program;         /* and its attributes */
+  int64_t serial;
 };
 
 /* True: done. False: an error; on an interrupt the state is as it was. */
@@ -312,6 +313,7 @@ static void suspend(pl_context *c, struct pl_run *r, const pl_call *call, const 
   struct pl_run *kept = pl_memory_new(c, sizeof *kept + (size_t)(call->n + n_out) * each);
   if (!kept) return;
   *kept = *r;
+  kept->serial = ++c->stops;
   kept->n_in = call->n;
   kept->n_out = n_out;
   kept->inputs = (pl_value *)(kept + 1);
@@ -374,7 +376,7 @@ bool pl_body_run(pl_context *c, pl_body *b, const void *const *inputs, void *con
   return c->status == PL_OK;
 }
 
-bool pl_suspended(const pl_context *c) { return c->suspended != NULL; }
+int64_t pl_suspended(const pl_context *c) { return c->suspended ? c->suspended->serial : 0; }
 
 int pl_continue(pl_context *c, int most, pl_value *outputs) {
   struct pl_run *r = c->suspended;

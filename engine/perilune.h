@@ -75,6 +75,8 @@ PL_API void pl_error(pl_context *c, pl_status status, const char *format, ...) _
 PL_API void pl_clear(pl_context *c);
 PL_API void pl_interrupt(pl_context *c);                /* the running or next op fails with PL_ERROR_INTERRUPT */
 PL_API void pl_clear_interrupt(pl_context *c);          /* forgets one that came too late */
+PL_API bool pl_interrupt_pending(const pl_context *c);  /* asked for and not yet answered */
+PL_API bool pl_running(const pl_context *c);            /* is a program running (and a host's function in it)? */
 PL_API void pl_set_threads(pl_context *c, int threads); /* 0: as many as the machine has */
 PL_API int pl_threads(const pl_context *c);
 /* Bytes of tensor data, resources and caches. The default budget is 80 % of RAM or of the cgroup's limit. */
@@ -126,7 +128,7 @@ PL_API void pl_scope_end(pl_context *c);
 /* A program (a compiled function, a loop) that pl_interrupt stopped stays in the context, the last one, until it is
  * continued or another is stopped. pl_continue runs on and writes its results, at most that many, as the caller's own;
  * returns how many, or -1 with the error set (interrupted again: it can be continued again). */
-PL_API bool pl_suspended(const pl_context *c);
+PL_API int64_t pl_suspended(const pl_context *c); /* 0: there is none; else another number for each stop */
 PL_API int pl_continue(pl_context *c, int most, pl_value *outputs);
 
 /* Between these two nothing is recorded and new values are the caller's. */

@@ -66,8 +66,9 @@ int fail(lua_State *L, const char *format, ...) {
 int fail_engine(lua_State *L, binding *b) {
   push_where(L);
   lua_pushstring(L, pl_error_message(b->c));
+  lua_pushstring(L, pl_error_status(b->c) == PL_ERROR_INTERRUPT && pl_suspended(b->c) ? " pl.resume() goes on" : "");
   pl_clear(b->c);
-  lua_concat(L, 2);
+  lua_concat(L, 3);
   lua_error(L);
   __builtin_unreachable();
 }

@@ -17,7 +17,7 @@ enum { PL_SOURCES = 64, PL_LIST = 2 * PL_MAX_RANK };
 typedef struct {
   pl_context *c;                                                                 /* NULL once the state is closing */
   int owning, borrowed, methods, places, buffers, regions, patterns, optimizers, traces,
-      programs, compiled, tracer; /* registry references of metatables */
+      programs, compiled, tracer, stopped; /* registry references of metatables */
   int printer, functions; /* the function that prints tensors; functions whose pointers stand in `sources` */
   struct {
     const void *function;

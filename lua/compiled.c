@@ -462,8 +462,19 @@ static entry *need_entry(lua_State *L, compiled_data *f, int first, leaves_ *lea
   return e;
 }
 
-/* Runs the body on the leaves and what was captured; results are the caller's (or the recording's). */
-static void run_body(lua_State *L, binding *b, const entry *e, pl_body *body, leaves_ *leaves, pl_value *out) {
+/* An interrupted run can go on (pl.resume): tells the language what is to be made of its results. */
+static void note_stop(lua_State *L, binding *b, const entry *e, int wrt, int64_t before) {
+  if (pl_error_status(b->c) != PL_ERROR_INTERRUPT || pl_suspended(b->c) == before) return;
+  lua_rawgeti(L, LUA_REGISTRYINDEX, b->stopped);
+  lua_pushvalue(L, 1);
+  lua_pushlightuserdata(L, (void *)e);
+  lua_pushnumber(L, wrt);
+  lua_call(L, 3, 0);
+}
+
+/* Runs the body on the leaves and what was captured; results are the caller's (or the recording's). wrt: the argument that
+ * the body has the gradient of, or 0. */
+static void run_body(lua_State *L, binding *b, const entry *e, pl_body *body, int wrt, leaves_ *leaves, pl_value *out) {
   int n = leaves->n;
   for (int i = 0; i < n; i++)
     if (leaves->handle[i] == PL_NONE) {
@@ -473,7 +484,10 @@ static void run_body(lua_State *L, binding *b, const entry *e, pl_body *body, le
   memcpy(leaves->handle + n, e->captured, (size_t)e->n_captured * sizeof *leaves->handle);
   pl_attr attrs[] = {PL_OBJECT(pl_body_object(body)), PL_INT(0)};
   mark_line(L, b);
-  if (!run_op(L, b, b->call, n + e->n_captured, leaves->handle, attrs, out)) fail_engine(L, b);
+  int64_t before = pl_suspended(b->c);
+  if (run_op(L, b, b->call, n + e->n_captured, leaves->handle, attrs, out)) return;
+  note_stop(L, b, e, wrt, before);
+  fail_engine(L, b);
 }
 
 /* The same without values for numbers, outside recordings, for short programs; numbers come out in `numbers`, 8 apart, for
@@ -546,8 +560,35 @@ static int call_compiled(lua_State *L) {
   int keys = lua_gettop(L);
   const node *specs[SHORT];
   int n_out = leaf_nodes(e->results.list, e->results.list + e->results.n, specs, SHORT);
-  if (!run_short(L, b, e, e->body, &leaves, n_out, specs, out, NULL)) run_body(L, b, e, e->body, &leaves, out);
+  if (!run_short(L, b, e, e->body, &leaves, n_out, specs, out, NULL)) run_body(L, b, e, e->body, 0, &leaves, out);
   return push_results(L, b, e, keys, out);
+}
+
+/* loss, gradient in argument wrt, the other results. cells: where numbers stand that have no value. */
+static int push_gradient(lua_State *L, binding *b, const entry *e, int wrt, int keys, const pl_value *out,
+                         const double (*cells)[8]) {
+  int n_out = e->results.leaves;
+  const pl_value *values = out, *gradients = out + n_out;
+  const node *result = e->results.list;
+  int key = e->arguments.keys;
+  const double *numbers = cells ? cells[n_out] : NULL;
+  push_form(L, b, &result, keys, &key, &values, NULL);
+  const node *at = e->arguments.list;
+  int skip = 0;
+  for (int i = 1; i < wrt; i++) {
+    int open = 1;
+    while (open-- > 0) {
+      if (at->kind == STATIC) skip++;
+      if (at->kind >= TABLE) {
+        open += at->n;
+        skip += at->n + (at->kind == MODULE ? 2 : 0);
+      }
+      at++;
+    }
+  }
+  push_form(L, b, &at, keys, &skip, &gradients, &numbers);
+  for (int i = 1; i < e->n_results; i++) push_form(L, b, &result, keys, &key, &values, NULL);
+  return e->n_results + 1;
 }
 
 /* compiled:gradient(wrt, ...) -> false where it must be taken by the language (inside a recording, or when one tensor stands
@@ -602,7 +643,7 @@ static int call_gradient(lua_State *L) {
     for (int k = g->first; k < i && g->n <= 64; k++)
       if (leaves.handle[i] == leaves.handle[k] && leaves.handle[i] != PL_NONE) return lua_pushboolean(L, 0), 1;
   const node *specs[SHORT];
-  _Alignas(64) double cells[SHORT][8];
+  _Alignas(64) double cells[SHORT + 1][8];
   int n_specs = leaf_nodes(e->results.list, e->results.list + e->results.n, specs, SHORT);
   if (n_specs + g->n <= SHORT) {
     const node *all_leaves[SHORT];
@@ -612,7 +653,7 @@ static int call_gradient(lua_State *L) {
   }
   if (e->arguments.leaves > SHORT ||
       !run_short(L, b, e, g->body, &leaves, n_specs + g->n, specs, out, cells[0]))
-    run_body(L, b, e, g->body, &leaves, out);
+    run_body(L, b, e, g->body, wrt, &leaves, out);
   lua_pushnumber(L, e->n_results);
   bool all = true;
   for (int i = 0; i < g->n; i++) all = all && g->reached[g->first + i];
@@ -625,28 +666,26 @@ static int call_gradient(lua_State *L) {
       lua_rawseti(L, -2, i + 1);
     }
   }
-  int n_out = e->results.leaves;
-  const pl_value *values = out, *gradients = out + n_out;
-  const node *result = e->results.list;
-  int key = e->arguments.keys;
-  const double *numbers = cells[n_out < SHORT ? n_out : 0];
-  push_form(L, b, &result, keys, &key, &values, NULL);
-  at = e->arguments.list;
-  int skip = 0;
-  for (int i = 1; i < wrt; i++) {
-    int open = 1;
-    while (open-- > 0) {
-      if (at->kind == STATIC) skip++;
-      if (at->kind >= TABLE) {
-        open += at->n;
-        skip += at->n + (at->kind == MODULE ? 2 : 0);
-      }
-      at++;
-    }
+  return push_gradient(L, b, e, wrt, keys, out, cells) + 2;
+}
+
+/* program.finish(compiled, entry, wrt): continues the run that was stopped and makes its results */
+static int finish_stopped(lua_State *L) {
+  binding *b = binding_of(L);
+  compiled_data *f = check_compiled(L, 1);
+  const entry *e = f->entries;
+  while (e && e != lua_touserdata(L, 2)) e = e->next;
+  if (!e) fail(L, "the interrupted program is gone: its compiled function was traced anew");
+  int wrt = (int)check_integer(L, 3, "wrt");
+  pl_value out[PL_MAX_OUTPUTS];
+  if (pl_continue(b->c, PL_MAX_OUTPUTS, out) < 0) {
+    note_stop(L, b, e, wrt, 0);
+    fail_engine(L, b);
   }
-  push_form(L, b, &at, keys, &skip, &gradients, &numbers);
-  for (int i = 1; i < e->n_results; i++) push_form(L, b, &result, keys, &key, &values, NULL);
-  return e->n_results + 3;
+  luaL_checkstack(L, 300, "too many results");
+  lua_rawgeti(L, LUA_REGISTRYINDEX, e->keys);
+  int keys = lua_gettop(L);
+  return wrt ? push_gradient(L, b, e, wrt, keys, out, NULL) : push_results(L, b, e, keys, out);
 }
 
 /* compiled:program(...) -> the program for these arguments, its inputs as a list */
@@ -673,10 +712,13 @@ static int entry_program(lua_State *L) {
   return 3;
 }
 
-static int set_tracer(lua_State *L) {
+/* program.hooks(tracer, stopped): called when no program fits, and when a run is interrupted */
+static int set_hooks(lua_State *L) {
   binding *b = binding_of(L);
   luaL_checktype(L, 1, LUA_TFUNCTION);
-  lua_settop(L, 1);
+  luaL_checktype(L, 2, LUA_TFUNCTION);
+  lua_settop(L, 2);
+  lua_rawseti(L, LUA_REGISTRYINDEX, b->stopped);
   lua_rawseti(L, LUA_REGISTRYINDEX, b->tracer);
   return 0;
 }
@@ -713,8 +755,10 @@ void open_compiled(lua_State *L, binding *b, int table) {
   lua_pop(L, 1);
   lua_pushboolean(L, 0);
   b->tracer = luaL_ref(L, LUA_REGISTRYINDEX);
+  lua_pushboolean(L, 0);
+  b->stopped = luaL_ref(L, LUA_REGISTRYINDEX);
   b->call = pl_op_find("call");
-  static const luaL_Reg functions[] = {{"compiled", new_compiled},     {"entry", new_entry},      {"tracer", set_tracer},
+  static const luaL_Reg functions[] = {{"compiled", new_compiled},     {"entry", new_entry},      {"hooks", set_hooks}, {"finish", finish_stopped},
                                        {"is_compiled", is_compiled}, {"methods", set_methods}, {NULL, NULL}};
   register_functions(L, b, table, functions);
 }

@@ -265,7 +265,7 @@ static int continue_run(lua_State *L) {
   return push_list(L, b, n, out);
 }
 
-static int suspended(lua_State *L) { return lua_pushboolean(L, pl_suspended(binding_of(L)->c)), 1; }
+static int suspended(lua_State *L) { return lua_pushnumber(L, (double)pl_suspended(binding_of(L)->c)), 1; }
 
 static int tracing(lua_State *L) { return lua_pushboolean(L, pl_tracing(binding_of(L)->c)), 1; }
 static int split(lua_State *L) {

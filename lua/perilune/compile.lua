@@ -110,7 +110,9 @@ local function trace(compiled, ...)
   t:free()
   if not ok then error(message, 0) end
 end
-program.tracer(trace)
+program.hooks(trace, function(compiled, entry, wrt)
+  control.stopped = function() return program.finish(compiled, entry, wrt) end
+end)
 
 local methods = {}
 

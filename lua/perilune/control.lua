@@ -55,10 +55,34 @@ local function trace(models, rows, f, arguments, results)
 end
 control.trace = trace
 
-local function guarded(traces, ok, ...)
+-- Runs a control op: run(...) gives the list of its results, of which build makes what the caller gets. The traces are freed. An
+-- interrupted run can be continued by pl.resume.
+local function perform(traces, build, run, ...)
+  local before = program.suspended()
+  local ok, list = pcall(run, ...)
   for _, t in ipairs(traces) do t:free() end
-  if not ok then error((...), 0) end
-  return ...
+  if ok then return build(list) end
+  if program.suspended() ~= before then
+    local function go_on()
+      local now = program.suspended()
+      local done, more = pcall(program.continue)
+      if not done then
+        if program.suspended() == now then control.stopped = go_on end
+        error(more, 0)
+      end
+      return build(more)
+    end
+    control.stopped = go_on
+  end
+  error(list, 0)
+end
+
+--- Goes on where Ctrl-C stopped a compiled function, a loop or a minimization, to the same bits; returns what that would have.
+function control.resume()
+  local go_on = control.stopped
+  if not go_on then core.fail "there is nothing to resume: only compiled functions, scan, while_loop and minimize can go on where they were stopped" end
+  control.stopped = nil
+  return go_on()
 end
 
 local function append(list, more)
@@ -153,10 +177,11 @@ end
 local function run(step, state, xs, options)
   local p = prepare(step, state, xs, options)
   local checkpoints = checkpoints_of(p)
-  local list = guarded({p.trace}, pcall(program.scan, p.body, p.inputs, p.n_state, p.n_x, p.length, checkpoints))
-  local results = {tree.build(p.state_form, part(list, 0, p.n_state))}
-  for k = 2, #p.forms do results[k] = tree.build(p.forms[k].form, part(list, p.forms[k].offset, p.forms[k].n)) end
-  return unpack(results, 1, #p.forms)
+  return perform({p.trace}, function(list)
+    local results = {tree.build(p.state_form, part(list, 0, p.n_state))}
+    for k = 2, #p.forms do results[k] = tree.build(p.forms[k].form, part(list, p.forms[k].offset, p.forms[k].n)) end
+    return unpack(results, 1, #p.forms)
+  end, program.scan, p.body, p.inputs, p.n_state, p.n_x, p.length, checkpoints)
 end
 
 -- Forward steps that the optimal schedule takes to reverse n steps with s checkpoints (the sum it minimizes, by its own splits).
@@ -214,6 +239,15 @@ control.scan = setmetatable({}, {
 
 -- ---- while, cond, checkpoint ----
 
+-- What makes the results of a function from the list of its leaves.
+local function builder(forms)
+  return function(list)
+    local out = {}
+    for k, f in ipairs(forms) do out[k] = tree.build(f.form, part(list, f.offset, f.n)) end
+    return unpack(out, 1, #forms)
+  end
+end
+
 --- state = step(state) while condition(state) holds (a 0-d bool); both are traced once. Returns the final state and the number of steps.
 ---@param condition function
 ---@param step function
@@ -247,8 +281,8 @@ function control.while_loop(condition, step, state, options)
   end
   local inputs = append(append(models, cond_captured), captured)
   local memory = options.memory and bytes_of(options.memory, "while_loop") or 0
-  local list = guarded({t1, t2}, pcall(program.loop, cond, body, inputs, n, #cond_captured, options.iterations or 100000, memory))
-  return tree.build(form, part(list, 0, n)), list[n + 1]
+  return perform({t1, t2}, function(list) return tree.build(form, part(list, 0, n)), list[n + 1] end,
+    program.loop, cond, body, inputs, n, #cond_captured, options.iterations or 100000, memory)
 end
 
 --- yes(...) where the 0-d bool holds, else no(...). Both are traced, one is run. They return trees of the same shapes.
@@ -273,10 +307,7 @@ function control.cond(condition, yes, no, ...)
     t1:free()
     error(b, 0)
   end
-  local list = guarded({t1, t2}, pcall(program.cond, a, b, append(append({condition}, captured_a), captured_b)))
-  local out = {}
-  for k, f in ipairs(forms) do out[k] = tree.build(f.form, part(list, f.offset, f.n)) end
-  return unpack(out, 1, #forms)
+  return perform({t1, t2}, builder(forms), program.cond, a, b, append(append({condition}, captured_a), captured_b))
 end
 
 --- The function f, whose intermediate values are computed again in the reverse sweep instead of being stored.
@@ -291,10 +322,7 @@ function control.checkpoint(f)
       local all = flatten(out, 2, list)
       return list, all
     end)
-    local list = guarded({t}, pcall(program.call, body, captured, true))
-    local out = {}
-    for k, form in ipairs(forms) do out[k] = tree.build(form.form, part(list, form.offset, form.n)) end
-    return unpack(out, 1, #forms)
+    return perform({t}, builder(forms), program.call, body, captured, true)
   end
 end
 

@@ -12,7 +12,7 @@ local derivative = require "perilune.derivative"
 for _, name in ipairs{"grad", "value_and_grad", "vjp", "jvp", "hvp", "check_grad"} do pl[name] = derivative[name] end
 
 local control = require "perilune.control"
-for _, name in ipairs{"scan", "while_loop", "cond", "checkpoint"} do pl[name] = control[name] end
+for _, name in ipairs{"scan", "while_loop", "cond", "checkpoint", "resume"} do pl[name] = control[name] end
 pl.compile = require("perilune.compile").compile
 
 pl.tree = require "perilune.tree"

@@ -2,8 +2,10 @@
 local core = require "perilune.core"
 local tree = require "perilune.tree"
 local derivative = require "perilune.derivative"
+local control = require "perilune.control"
+local compile = require("perilune.compile").compile
 
-local valid = {"atol", "bounds", "evaluations", "iterations", "memory", "method", "progress", "rtol", "stop"}
+local valid = {"atol", "bounds", "compile", "evaluations", "iterations", "memory", "method", "progress", "rtol", "stop"}
 
 local Result = {}
 Result.__index = Result
@@ -81,7 +83,7 @@ end
 --- Options: bounds (a tree like the parameters with leaves {lo, hi}), iterations (1000), evaluations (10 an iteration), rtol (stop
 --- when an iteration lowers the value by less than rtol*|value|; 1e-12), atol (stop when the projected gradient's largest entry is
 --- at most this; 1e-12), memory (pairs kept; 10), progress (true: a line an iteration on stderr), stop (a function of the state,
---- true ends), method ("lbfgs").
+--- true ends), method ("lbfgs"), compile (true: f is compiled, see pl.compile).
 ---
 --- A loss that is not finite shortens the step; at the start it is an error that names the op and line where it arose.
 ---@param f function  loss, aux... = f(p)
@@ -90,7 +92,7 @@ end
 ---@return table result  {x, value, gradient, iterations, evaluations, converged, status, message, history, aux}
 return function(f, params, options)
   options = options or {}
-  if type(f) ~= "function" then core.fail(("minimize needs a function, not %s"):format(type(f))) end
+  if type(f) ~= "function" and not core.program.is_compiled(f) then core.fail(("minimize needs a function, not %s"):format(type(f))) end
   if params == nil then core.fail("minimize needs parameters to start from, not nil") end
   check_options(options)
   local leaves, form = tree.leaves(params)
@@ -105,12 +107,16 @@ return function(f, params, options)
   local opt = core.lbfgs(start, lower, upper, options)
   local show, finish = reporter(options.progress)
   local history, aux, best, lost = {}, nil, math.huge, nil
+  if options.compile then f = compile(f) end
+  local gradient = core.program.is_compiled(f) and derivative.value_and_grad(f)
   local first = true
-  while true do
-    local x = opt:ask()
-    if not x then break end
-    -- each leaf keeps its shape; numbers become 0-d tensors inside f
-    local here = tree.build(form, x)
+  local function evaluate(here)
+    if gradient and not first then -- all in one program
+      local loss, g, a = gradient(here)
+      local list = {}
+      for k, leaf in ipairs((tree.leaves(g))) do list[k] = leaf.value end
+      return loss:item(), list, a
+    end
     local loss, gradients, out, _, _, unreached, nan = derivative.evaluate(f, here, 1, first, here)
     if first and nan then core.fail(("minimize: the loss is not finite at the start: %s"):format(nan)) end
     if first and unreached then
@@ -118,24 +124,38 @@ return function(f, params, options)
       io.stderr:write("perilune: ", unreached, "\n")
     end
     first = false
-    local value = loss:item()
-    if value < best then best, aux = value, out[3] end
-    local stepped = opt:tell(value, gradients)
-    if stepped or #history == 0 then
-      local r = opt:report()
-      history[#history + 1] = {iteration = r.iterations, value = r.value, gradient_norm = r.gradient_norm, evaluations = r.evaluations}
-      show(r)
-      if options.stop and options.stop(history[#history]) then opt:stop() end
+    return loss:item(), gradients, out[3]
+  end
+  local function run()
+    while true do
+      local x = opt:ask()
+      if not x then break end
+      -- each leaf keeps its shape; numbers become 0-d tensors inside f
+      local ok, value, gradients, extra = pcall(evaluate, tree.build(form, x))
+      if not ok then
+        -- the optimizer still waits for this evaluation: pl.resume begins it again
+        if type(value) == "string" and value:find("interrupted!", 1, true) then control.stopped = run end
+        error(value, 0)
+      end
+      if value < best then best, aux = value, extra end
+      local stepped = opt:tell(value, gradients)
+      if stepped or #history == 0 then
+        local r = opt:report()
+        history[#history + 1] = {iteration = r.iterations, value = r.value, gradient_norm = r.gradient_norm, evaluations = r.evaluations}
+        show(r)
+        if options.stop and options.stop(history[#history]) then opt:stop() end
+      end
     end
+    finish()
+    local result = setmetatable(opt:report(), Result)
+    local x, g = opt:x(), opt:gradient()
+    for k, leaf in ipairs(leaves) do
+      if leaf.number then x[k], g[k] = x[k]:item(), g[k]:item() end
+    end
+    result.x, result.gradient = tree.build(form, x), tree.build(form, g)
+    result.history, result.aux = history, aux
+    if lost then result.message = result.message .. "; " .. lost end
+    return result
   end
-  finish()
-  local result = setmetatable(opt:report(), Result)
-  local x, g = opt:x(), opt:gradient()
-  for k, leaf in ipairs(leaves) do
-    if leaf.number then x[k], g[k] = x[k]:item(), g[k]:item() end
-  end
-  result.x, result.gradient = tree.build(form, x), tree.build(form, g)
-  result.history, result.aux = history, aux
-  if lost then result.message = result.message .. "; " .. lost end
-  return result
+  return run()
 end
