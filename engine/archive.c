@@ -880,8 +880,10 @@ pl_body *pl_body_load(pl_context *c, const char *path, int most, pl_value *captu
   *text = NULL;
   *text_length = 0;
   if (c->status) return NULL;
-  loader l = {.c = c, .f = fopen(path, "rbe")};
+  int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe would let us wait */
+  loader l = {.c = c, .f = fd < 0 ? NULL : fdopen(fd, "rb")};
   if (!l.f) {
+    if (fd >= 0) close(fd);
     file_error(c, "read", path);
     return NULL;
   }

@@ -179,15 +179,17 @@ int64_t pl_checkpoint_split(int64_t steps, int64_t free_) {
   return m < 1 ? 1 : m;
 }
 
-/* Steps before which the first sweep stores a state, the first of them 0; at most `most`. */
+/* Steps before which the first sweep stores a state, the first of them 0; how many. at may be NULL. */
 static int first_sweep(int64_t length, int64_t checkpoints, int64_t *at) {
   int n = 0;
   int64_t lo = 0;
   if (checkpoints < 1 || length < 1) return 0;
-  at[n++] = 0;
+  if (at) at[n] = 0;
+  n++;
   while (n < checkpoints && lo + 1 < length) {
     lo += pl_checkpoint_split(length - lo, checkpoints - n);
-    at[n++] = lo;
+    if (at) at[n] = lo;
+    n++;
   }
   return n;
 }
@@ -239,10 +241,7 @@ static bool scan_shape(const pl_call *call, pl_spec *out) {
   for (int k = 0; k < l.ys; k++)
     if (!stacked(call, &b->specs[b->outputs[l.states + k]], l.length, &out[l.states + k])) return false;
   if (stacks(call->attrs, &l)) {
-    int64_t *at = pl_memory_new(call->c, ((size_t)checkpoints_of(call->attrs) + 1) * sizeof *at);
-    if (!at) return false;
-    int n = first_sweep(l.length, checkpoints_of(call->attrs), at);
-    pl_memory_free(call->c, at);
+    int n = first_sweep(l.length, checkpoints_of(call->attrs), NULL);
     for (int k = 0; k < l.states; k++)
       if (!stacked(call, &b->specs[k], n, &out[l.states + l.ys + k])) return false;
   }
@@ -1243,6 +1242,10 @@ static bool keeps_states(const pl_body *b, int64_t states) {
     if (!equal_specs(&b->specs[k], &b->specs[b->outputs[k]])) return false;
   return true;
 }
+/* {} or {checkpoints}, of which there are not so many that counting them takes long. */
+static bool is_schedule(const pl_attr *attr) {
+  return attr->n < 1 || (attr->n == 1 && attr->list[0] >= 1 && attr->list[0] <= 1 << 26);
+}
 static bool is_layout(const pl_attr *attr, int n) {
   if (attr->n != n) return false;
   for (int i = 0; i < n; i++) /* counts and flags, but for a loop's length or limit and its memory */
@@ -1251,9 +1254,8 @@ static bool is_layout(const pl_attr *attr, int n) {
 }
 static bool scan_fits(const pl_body *b, const int64_t *l, const pl_attr *schedule, int n, const pl_spec *in) {
   if (l[0] < 0 || l[1] < 0 || l[2] < 0 || l[3] < 0 || l[0] + l[1] > b->n_in || l[0] + l[2] != b->n_out || n != b->n_in ||
-      l[4] < 0 || l[4] > 1 || l[5] < 0 || l[5] > SAVE_DONE || schedule->n > 1)
+      l[4] < 0 || l[4] > 1 || l[5] < 0 || l[5] > SAVE_DONE || !is_schedule(schedule))
     return false;
-  if (schedule->n == 1 && (schedule->list[0] < 1 || schedule->list[0] > INT32_MAX)) return false;
   for (int k = 0; k < l[1]; k++)
     if (!is_stack(&in[l[0] + k], &b->specs[l[0] + k], l[3])) return false;
   return true;
@@ -1266,12 +1268,14 @@ static bool while_fits(const pl_body *cond, const pl_body *b, const int64_t *l, 
     if (!equal_specs(&cond->specs[k], &b->specs[k])) return false;
   return true;
 }
-static bool reverse_fits(pl_context *c, const pl_body *b, const pl_body *R, const int64_t *m, const pl_attr *schedule,
+static bool reverse_fits(const pl_body *b, const pl_body *R, const int64_t *m, const pl_attr *schedule,
                          int n, const pl_spec *in) {
   int64_t states = m[0], xs = m[1], length = m[3];
   for (int i = 0; i < R_MEMORY; i++)
     if (m[i] < 0 && i != 3) return false;
-  if (states + xs > b->n_in || states > b->n_out || m[4] > 1 || schedule->n > 1 || !keeps_states(b, states)) return false;
+  if (states + xs > b->n_in || states > b->n_out || m[4] > 1 || !is_schedule(schedule) ||
+      !keeps_states(b, states))
+    return false;
   bool loop_ = length < 0; /* of a number of steps that is its last input */
   if (loop_ && (states < 1 || xs || m[R_GIVEN] || m[R_XS] || m[R_STACKS])) return false;
   if (m[R_STACKS] && m[R_STACKS] != states) return false;
@@ -1289,12 +1293,9 @@ static bool reverse_fits(pl_context *c, const pl_body *b, const pl_body *R, cons
   }
   if (loop_) return in[R->n_in].dtype == PL_I64 && in[R->n_in].rank == 0;
   if (!m[R_STACKS]) return true;
-  if (schedule->n != 1 || schedule->list[0] < 1) return false;
+  if (schedule->n != 1) return false;
   int64_t slots = schedule->list[0] < length ? schedule->list[0] : length;
-  int64_t *at = pl_memory_new(c, ((size_t)slots + 1) * sizeof *at);
-  if (!at) return false;
-  int stored = first_sweep(length, slots, at);
-  pl_memory_free(c, at);
+  int stored = first_sweep(length, slots, NULL);
   for (int k = 0; k < states; k++)
     if (!is_stack(&in[R->n_in + k], &b->specs[k], stored)) return false;
   return true;
@@ -1308,7 +1309,7 @@ bool pl_control_check(pl_context *c, const pl_op *op, const pl_attr *attrs, int 
   else if (op == PL_OP(cond)) ok = BODY(attrs)->n_out == STEP(attrs)->n_out;
   else if (op == PL_OP(scan_reverse))
     ok = is_layout(&attrs[2], R_LAYOUT) &&
-         reverse_fits(c, BODY(attrs), STEP(attrs), attrs[2].list, &attrs[3], n, in);
+         reverse_fits(BODY(attrs), STEP(attrs), attrs[2].list, &attrs[3], n, in);
   if (!ok) pl_error(c, PL_ERROR_ARGUMENT, "%s: its programs, its layout and its inputs do not fit each other", op->name);
   return ok;
 }

@@ -125,8 +125,9 @@ static program everything(pl_context *c) {
   out[1] = op2(c, "gather", y, x[2], &PL_INT(1));
   out[2] = op1(c, "sum", y, (pl_attr[]){PL_INTS(1, &(int64_t){-1}), PL_INT(1)});
   out[3] = op1(c, "transpose", y, &PL_INTS(-1, NULL));
-  out[4] = op1(c, "slice", y,
-               (pl_attr[]){PL_INTS(2, ((int64_t[]){1, 2})), PL_INTS(2, ((int64_t[]){-1, -2})), PL_INTS(2, ((int64_t[]){2, 2}))});
+  out[4] = op1(
+      c, "slice", y,
+      (pl_attr[]){PL_INTS(2, ((int64_t[]){1, 2})), PL_INTS(2, ((int64_t[]){-1, -2})), PL_INTS(2, ((int64_t[]){2, 2}))});
   out[5] = op2(c, "add", x[2], pl_number(c, PL_I64, 4), NULL);
   pl_value z = op(c, "zeros", 0, NULL, (pl_attr[]){PL_INTS(2, ((int64_t[]){2, 3})), PL_INT(PL_F64)});
   out[6] = op2(c, "sub", z, op1(c, "sum", y, ALL), NULL);
@@ -153,7 +154,8 @@ static pl_body *inner(pl_context *c, int n, int whole, pl_value *in, int *n_in, 
   return b;
 }
 static pl_value advance(pl_context *c, const pl_value *x) { /* state, x -> tanh(captured*state) + 0.5 x */
-  return op2(c, "add", op1(c, "tanh", op2(c, "mul", x[0], x[2], NULL), NULL), op2(c, "mul", x[1], pl_number(c, PL_F64, 0.5), NULL), NULL);
+  return op2(c, "add", op1(c, "tanh", op2(c, "mul", x[0], x[2], NULL), NULL),
+             op2(c, "mul", x[1], pl_number(c, PL_F64, 0.5), NULL), NULL);
 }
 static pl_value small(pl_context *c, const pl_value *x) {
   return op2(c, "lt", op1(c, "sum", x[0], ALL), pl_number(c, PL_F64, 40), NULL);
@@ -176,7 +178,8 @@ static program loops(pl_context *c, int64_t checkpoints) {
   pl_body *b = inner(c, 2, 1, in, &n, advance, 2, x[2]);
   int64_t layout[] = {1, 1, 1, 6, 0, 0};
   pl_apply(c, pl_op_find("scan"), n, in,
-           (pl_attr[]){PL_OBJECT(pl_body_object(b)), PL_INTS(6, layout), PL_INTS(checkpoints ? 1 : 0, &checkpoints)}, out);
+           (pl_attr[]){PL_OBJECT(pl_body_object(b)), PL_INTS(6, layout), PL_INTS(checkpoints ? 1 : 0, &checkpoints)},
+           out);
   pl_body_release(b);
   pl_value state = op1(c, "abs", out[0], NULL), stack = out[1], from[MOST];
   in[0] = from[0] = state;
@@ -192,7 +195,8 @@ static program loops(pl_context *c, int64_t checkpoints) {
   pl_body *yes = inner(c, 1, 1, in + 1, &n, lesser, 1, PL_NONE);
   in[1 + n] = state;
   for (int i = 1; i < n_step; i++) in[1 + n + i] = from[i];
-  pl_value chosen = op(c, "cond", 1 + n + n_step, in, (pl_attr[]){PL_OBJECT(pl_body_object(yes)), PL_OBJECT(pl_body_object(body))});
+  pl_value chosen =
+      op(c, "cond", 1 + n + n_step, in, (pl_attr[]){PL_OBJECT(pl_body_object(yes)), PL_OBJECT(pl_body_object(body))});
   from[0] = chosen;
   pl_value called = op(c, "call", n_step, from, (pl_attr[]){PL_OBJECT(pl_body_object(body)), PL_INT(1)});
   pl_body_release(yes);
@@ -495,11 +499,13 @@ static void wrong_factor(void **state) {
   p.in[0] = vector(c, 2, 1, 1);
   p.in[1] = vector(c, 3 * N - 2, 9, 7);
   begin(c, &p, &t, x);
-  pl_sparse a = {(pl_object *)pl_pattern_new(c, 2, 2, (int32_t[]){0, 1, 2}, (int32_t[]){0, 1}), x[0]}, b = matrix(c, x[1]);
+  pl_sparse a = {(pl_object *)pl_pattern_new(c, 2, 2, (int32_t[]){0, 1, 2}, (int32_t[]){0, 1}), x[0]},
+            b = matrix(c, x[1]);
   y = pl_sparse_solve(c, pl_sparse_factor(c, a, PL_SOLVER_KLU), b, pl_constant(c, PL_F64, 1), false);
   pl_clear(c);
   y = pl_sparse_solve(c, pl_sparse_factor(c, a, PL_SOLVER_KLU), b,
-                      op1(c, "slice", x[1], (pl_attr[]){PL_INTS(1, &(int64_t){0}), PL_INTS(1, &(int64_t){1}), PL_INTS(1, &(int64_t){N})}),
+                      op1(c, "slice", x[1],
+                          (pl_attr[]){PL_INTS(1, &(int64_t){0}), PL_INTS(1, &(int64_t){1}), PL_INTS(1, &(int64_t){N})}),
                       false);
   finish(c, &p, t, 1, &y);
   run(c, p.body, p.n, p.in, &y);
@@ -629,8 +635,8 @@ static void try_run(pl_context *c, pl_body *b) {
   for (int i = 0; i < b->n_in; i++) pl_release(c, in[i]);
 }
 
-/* Cuts a file at every length, and changes bytes of it: with the checksum as it was, always an error; with one that fits,
- * an error or a program that is safe to run. Nothing leaks. */
+/* Cuts a file at every length, and changes bytes of it: with the checksum as it was, always an error; with one that
+ * fits, an error or a program that is safe to run. Nothing leaks. */
 static void attack(program (*make)(pl_context *c), int flips, int *came_through) {
   pl_context *c = pl_context_new();
   program p = make(c);
