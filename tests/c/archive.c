@@ -662,6 +662,7 @@ static void attack(program (*make)(pl_context *c), int flips, int *came_through)
   }
   signal(SIGALRM, stop);
   int64_t live = pl_live_values(c), objects = c->n_objects;
+  size_t used = 0;
   pl_sampler_random r = {2026};
   *came_through = 0;
   for (int k = 0; k < flips; k++) {
@@ -693,9 +694,12 @@ static void attack(program (*make)(pl_context *c), int flips, int *came_through)
       c = pl_context_new();
       pl_set_budget(c, 64 << 20);
       live = objects = 0;
+      used = SIZE_MAX / 2;
     }
     assert_int_equal(c->n_objects, objects);
     assert_true(pl_live_values(c) <= live + 40); /* constants may stay */
+    if (k == 500) used = pl_bytes_used(c);
+    if (k > 500) assert_true(pl_bytes_used(c) <= used + 100000); /* tables grow, blocks are not lost */
     assert_null(c->recording);
     assert_null(c->scope);
   }
