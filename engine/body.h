@@ -69,6 +69,10 @@ pl_derived *pl_derived_find(const pl_body *b, int kind, int n_key, const uint64_
 pl_derived *pl_derived_keep(pl_context *c, pl_body *b, int kind, int n_key, const uint64_t *key, pl_body *body,
                             int n_list, const int32_t *list);
 
+/* Do attributes and inputs of an op that holds programs fit each other? For what comes from outside, before its shape rule
+ * runs, which trusts them (ops/control.c). */
+bool pl_control_check(pl_context *c, const pl_op *op, const pl_attr *attrs, int n, const pl_spec *in);
+
 /* ---- derivatives of bodies (transform/derive.c) ---- */
 
 /* Flags are one byte an input or output of b. Inputs of what they make: b's inputs x, b's outputs y (those `known` are

@@ -25,7 +25,7 @@ static void pattern_destroy(pl_context *c, pl_object *o) {
   pl_memory_free(c, p);
 }
 
-static const pl_object_type pattern_type = {"pattern", pattern_equal, pattern_destroy, NULL};
+const pl_object_type pl_pattern_type = {"pattern", pattern_equal, pattern_destroy, NULL};
 
 static int32_t *new_ints(pl_context *c, int64_t n) { return pl_memory_new(c, (size_t)(n + 1) * sizeof(int32_t)); }
 
@@ -37,7 +37,7 @@ static pl_pattern *adopt(pl_context *c, int32_t rows, int32_t cols, int32_t *row
     pl_memory_free(c, col);
     return NULL;
   }
-  *p = (pl_pattern){.base = {.type = &pattern_type, .context = c, .refs = 1},
+  *p = (pl_pattern){.base = {.type = &pl_pattern_type, .context = c, .refs = 1},
                     .rows = rows,
                     .cols = cols,
                     .nnz = row_ptr[rows],
@@ -102,12 +102,52 @@ static void plan_destroy(pl_context *c, pl_object *o) {
   pl_memory_free(c, p);
 }
 
-static const pl_object_type plan_type = {"plan", NULL, plan_destroy, NULL};
+static void plan_clear(pl_context *c, pl_object *o) {
+  (void)c;
+  pl_plan *p = (pl_plan *)o;
+  pl_object_release((pl_object *)p->out);
+  pl_object_release((pl_object *)p->via);
+  p->out = p->via = NULL;
+}
+
+static bool plan_equal(const pl_object *x, const pl_object *y) {
+  const pl_plan *a = (const pl_plan *)x, *b = (const pl_plan *)y;
+  bool same = a->kind == b->kind && a->out == b->out && a->via == b->via && a->n == b->n &&
+              !memcmp(a->sizes, b->sizes, sizeof a->sizes);
+  for (int r = 0; r < 3 && same && a->n; r++)
+    same = !memcmp(a->triple[r], b->triple[r], (size_t)a->n * sizeof(int32_t));
+  return same;
+}
+
+const pl_object_type pl_plan_type = {"plan", plan_equal, plan_destroy, plan_clear};
 
 static pl_plan *plan_new(pl_context *c, pl_plan_kind kind) {
   pl_plan *p = pl_memory_new(c, sizeof *p);
-  if (p) *p = (pl_plan){.base = {.type = &plan_type, .context = c, .refs = 1}, .kind = kind};
+  if (p) *p = (pl_plan){.base = {.type = &pl_plan_type, .context = c, .refs = 1}, .kind = kind};
   return p;
+}
+
+/* Ops refer to plans with triples: equal ones are one, so that programs which hold them are equal too. */
+static pl_plan *plan_intern(pl_context *c, pl_plan *p) {
+  uint64_t h = pl_hash((uint64_t)p->kind, p->sizes, sizeof p->sizes);
+  for (int r = 0; r < 3 && p->n; r++) h = pl_hash(h, p->triple[r], (size_t)p->n * sizeof(int32_t));
+  p->base.hash = h;
+  return (pl_plan *)pl_object_intern(c, &p->base);
+}
+
+pl_plan *pl_plan_new(pl_context *c, pl_plan_kind kind, pl_pattern *out, pl_pattern *via, const int32_t *sizes, int64_t n,
+                     int32_t *const *triple) {
+  pl_plan *p = plan_new(c, kind);
+  if (!p) {
+    for (int r = 0; r < 3; r++) pl_memory_free(c, triple[r]);
+    return NULL;
+  }
+  p->n = n;
+  memcpy(p->sizes, sizes, sizeof p->sizes);
+  for (int r = 0; r < 3; r++) p->triple[r] = triple[r];
+  pl_object_retain(&(p->out = out)->base);
+  if ((p->via = via)) pl_object_retain(&via->base);
+  return plan_intern(c, p);
 }
 
 /* An i64 tensor of 1-based positions, owned by the plan. */
@@ -435,6 +475,7 @@ pl_plan *pl_plan_get(pl_context *c, pl_plan_kind kind, pl_pattern *a, pl_pattern
     pl_object_release(&p->base);
     return NULL;
   }
+  if (p->triple[0] && !(p = plan_intern(c, p))) return NULL;
   return memo_store(e, key, a, b, p);
 }
 

@@ -45,6 +45,16 @@ PL_API bool pl_body_run(pl_context *c, pl_body *b, const void *const *inputs, vo
 /* The body's instructions one by one as ops of their own. values has room for as many as it has values. */
 PL_API bool pl_body_inline(pl_context *c, const pl_body *b, const pl_value *inputs, pl_value *values, pl_value *outputs);
 
+/* A program on disk: the body, the values of its last n_captured inputs and a text of the host's (any bytes), in one file
+ * that holds no code; ops are found by their names. An older file at the path stays whole until the new one is. All of the
+ * body's inputs, constants and results must be tensors. False, and the error set, on an error. */
+PL_API bool pl_body_save(pl_context *c, const pl_body *b, int n_captured, const pl_value *captured, const char *text,
+                         size_t text_length, const char *path);
+/* Reads one, trusting nothing in it. Writes the captured values, at most that many, as the caller's own, and the text, which
+ * ends in a 0 that is not counted and is given back to free(). NULL, and the error set, on an error. */
+PL_API pl_body *pl_body_load(pl_context *c, const char *path, int most, pl_value *captured, int *n_captured, char **text,
+                             size_t *text_length);
+
 /* For tests and for looking into programs: they run instruction by instruction, as they were traced; and the first result
  * that is not finite is an error that names its op and line. */
 PL_API void pl_set_plain(pl_context *c, bool plain, bool check_finite);

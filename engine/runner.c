@@ -96,7 +96,7 @@ static bool prepare_inputs(pl_context *c, const pl_op *op, int n, const pl_value
     if ((s->flags & PL_FLAG_TRACED) && !(c->recording && c->recording->traced)) return !pl_slot_unknown(c, s);
     if ((s->flags & PL_FLAG_RESOURCE) && !(op->keeps >> (i < 8 ? i : 7) & 1)) { /* PL_KEEPS_ALL has all bits */
       pl_error(c, PL_ERROR_TYPE, "%s: argument %d is a %s, not a tensor", op->name, i + 1,
-               ((pl_resource *)s->data)->name);
+               s->data ? ((pl_resource *)s->data)->name : "resource");
       return false;
     }
     if (i < 8 && (op->masks >> i & 1) && s->dtype != PL_BOOL) {

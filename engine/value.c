@@ -120,11 +120,13 @@ pl_value pl_value_new(pl_context *c, const pl_spec *spec, const pl_slot *share) 
   } else {
     size_t bytes = (size_t)count * pl_dtype_size(spec->dtype), padded = (bytes + 63) & ~(size_t)63;
     if (!padded) padded = 64;
-    b = pl_memory_new(c, 64 + padded);
+    b = pl_memory_new(c, 64 + padded + 64);
     if (!b) return PL_NONE;
     *b = (pl_buffer){.refs = 1};
     data = (char *)b + 64;
-    memset((char *)data + padded - 64, 0, 64); /* kernels run whole vectors: the rest of the last one is read too */
+    /* kernels run whole vectors: the rest of the last one is read too, and one more behind a row that a loop walks over,
+     * which may start anywhere */
+    memset((char *)data + padded - 64, 0, 128);
   }
   pl_slot *s = take_slot(c);
   if (!s) {

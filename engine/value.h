@@ -36,7 +36,7 @@ enum {
 
 typedef struct pl_slot {
   pl_value handle; /* whose slot this is; 0 when free */
-  void *data;      /* 64-byte aligned unless borrowed; padded to whole 64-byte vectors */
+  void *data;      /* 64-byte aligned unless borrowed; padded to whole 64-byte vectors, and one more */
   pl_buffer *buffer;
   int64_t count;
   int32_t refs;

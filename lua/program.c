@@ -2,6 +2,7 @@
  * compile. The lists of tensors that go in and out are flat; trees are the language's. */
 #include "binding.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 typedef struct {
@@ -279,6 +280,47 @@ static int set_plain(lua_State *L) {
   return 0;
 }
 
+static const char *check_path(lua_State *L, int i) {
+  size_t n;
+  const char *path = lua_type(L, i) == LUA_TSTRING ? lua_tolstring(L, i, &n) : NULL;
+  if (!path) fail(L, "the path of a file is a string, not %s", luaL_typename(L, i));
+  if (n == 0 || strlen(path) != n) fail(L, "a path of a file has some characters, and no zero among them");
+  return path;
+}
+
+/* program:save(path, captured, text): the captured tensors are its last inputs */
+static int save_body(lua_State *L) {
+  binding *b = binding_of(L);
+  program_info body = check_body(L, 1);
+  const char *path = check_path(L, 2);
+  int n;
+  const pl_value *captured = read_list(L, b, 3, &n, "a program's captured values");
+  size_t length = 0;
+  const char *text = lua_isnoneornil(L, 4) ? "" : luaL_checklstring(L, 4, &length);
+  if (!pl_body_save(b->c, body.body, n, captured, text, length, path)) fail_engine(L, b);
+  return 0;
+}
+
+/* program.load(path) -> program, captured, text */
+static int load_body(lua_State *L) {
+  binding *b = binding_of(L);
+  const char *path = check_path(L, 1);
+  pl_value *captured = lua_newuserdata(L, PL_MAX_INPUTS * sizeof *captured);
+  int n;
+  char *text;
+  size_t length;
+  pl_body *body = pl_body_load(b->c, path, PL_MAX_INPUTS, captured, &n, &text, &length);
+  push_body(L, b, body);
+  lua_createtable(L, n, 0);
+  for (int k = 0; k < n; k++) {
+    push_handle(L, b, captured[k], true);
+    lua_rawseti(L, -2, k + 1);
+  }
+  lua_pushlstring(L, text, length);
+  free(text);
+  return 3;
+}
+
 static int body_text(lua_State *L) {
   program_info b = check_body(L, 1);
   lua_pushfstring(L, "program of %d instructions, %d inputs, %d results", (int)b.instructions, b.n_in, b.n_out);
@@ -290,6 +332,7 @@ void open_programs(lua_State *L, binding *b, int core) {
   static const luaL_Reg traces[] = {
       {"close", close_trace}, {"free", free_trace}, {"__gc", free_trace}, {NULL, NULL}};
   static const luaL_Reg bodies[] = {{"gradient", gradient}, {"pushforward", pushforward}, {"inline", inline_body}, {"text", program_text},
+                                    {"save", save_body},
                                     {"__gc", collect_body}, {"__tostring", body_text},    {"__eq", same_body},
                                     {NULL, NULL}};
   const luaL_Reg *lists[] = {traces, bodies};
@@ -310,6 +353,7 @@ void open_programs(lua_State *L, binding *b, int core) {
                                        {"tracing", tracing},
                                        {"plain", set_plain},
                                        {"split", split},
+                                       {"load", load_body},
                                        {NULL, NULL}};
   lua_newtable(L);
   register_functions(L, b, lua_gettop(L), functions);

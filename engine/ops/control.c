@@ -179,15 +179,17 @@ int64_t pl_checkpoint_split(int64_t steps, int64_t free_) {
   return m < 1 ? 1 : m;
 }
 
-/* Steps before which the first sweep stores a state, the first of them 0; at most `most`. */
+/* Steps before which the first sweep stores a state, the first of them 0; how many. at may be NULL. */
 static int first_sweep(int64_t length, int64_t checkpoints, int64_t *at) {
   int n = 0;
   int64_t lo = 0;
   if (checkpoints < 1 || length < 1) return 0;
-  at[n++] = 0;
+  if (at) at[n] = 0;
+  n++;
   while (n < checkpoints && lo + 1 < length) {
     lo += pl_checkpoint_split(length - lo, checkpoints - n);
-    at[n++] = lo;
+    if (at) at[n] = lo;
+    n++;
   }
   return n;
 }
@@ -239,10 +241,7 @@ static bool scan_shape(const pl_call *call, pl_spec *out) {
   for (int k = 0; k < l.ys; k++)
     if (!stacked(call, &b->specs[b->outputs[l.states + k]], l.length, &out[l.states + k])) return false;
   if (stacks(call->attrs, &l)) {
-    int64_t *at = pl_memory_new(call->c, ((size_t)checkpoints_of(call->attrs) + 1) * sizeof *at);
-    if (!at) return false;
-    int n = first_sweep(l.length, checkpoints_of(call->attrs), at);
-    pl_memory_free(call->c, at);
+    int n = first_sweep(l.length, checkpoints_of(call->attrs), NULL);
     for (int k = 0; k < l.states; k++)
       if (!stacked(call, &b->specs[k], n, &out[l.states + l.ys + k])) return false;
   }
@@ -708,6 +707,10 @@ static pl_next reverse_step(pl_context *c, pl_activation *a) {
       first_stack = first_sum + (int)m[R_SUMS];
   if (s->phase == 0) {
     s->length = s->hi = l.length >= 0 ? l.length : *(const int64_t *)a->in[first_stack]->data;
+    if (s->length < 0 || s->length > INT32_MAX) {
+      pl_error(c, PL_ERROR_NUMERIC, "a loop of %lld steps cannot be reversed", (long long)s->length);
+      return PL_NEXT_FAIL;
+    }
     if (!sweep_memory(c, a, &l, s)) return PL_NEXT_FAIL;
     if (!(s->forward = pl_frame_new(c, b)) || !(s->reverse = pl_frame_new(c, R))) return PL_NEXT_FAIL;
     for (int k = 0; k < l.captured; k++) {
@@ -1223,6 +1226,93 @@ static void cond_jvp(pl_jvp *j) {
 done:
   pl_object_release((pl_object *)made[0]);
   pl_object_release((pl_object *)made[1]);
+}
+
+/* ---- what the rules above take for granted, for programs that come from files ---- */
+
+static bool equal_specs(const pl_spec *a, const pl_spec *b) {
+  return a->dtype == b->dtype && a->rank == b->rank && !memcmp(a->shape, b->shape, (size_t)a->rank * sizeof *a->shape);
+}
+/* Is it a stack of n of those? */
+static bool is_stack(const pl_spec *s, const pl_spec *of, int64_t n) {
+  return s->dtype == of->dtype && s->rank == of->rank + 1 && s->shape[0] == n &&
+         !memcmp(s->shape + 1, of->shape, (size_t)of->rank * sizeof *of->shape);
+}
+static bool keeps_states(const pl_body *b, int64_t states) {
+  for (int k = 0; k < states; k++)
+    if (!equal_specs(&b->specs[k], &b->specs[b->outputs[k]])) return false;
+  return true;
+}
+/* {} or {checkpoints}, of which there are not so many that counting them takes long. */
+static bool is_schedule(const pl_attr *attr) {
+  return attr->n < 1 || (attr->n == 1 && attr->list[0] >= 1 && attr->list[0] <= 1 << 26);
+}
+static bool is_layout(const pl_attr *attr, int n) {
+  if (attr->n != n) return false;
+  for (int i = 0; i < n; i++) /* counts and flags, but for a loop's length or limit and its memory */
+    if (attr->list[i] < -1 || (attr->list[i] > INT32_MAX && i != n - 1 && !(n == 4 && i == 2))) return false;
+  return true;
+}
+static bool scan_fits(const pl_body *b, const int64_t *l, const pl_attr *schedule, int n, const pl_spec *in) {
+  if (l[0] < 0 || l[1] < 0 || l[2] < 0 || l[3] < 0 || l[0] + l[1] > b->n_in || l[0] + l[2] != b->n_out || n != b->n_in ||
+      l[4] < 0 || l[4] > 1 || l[5] < 0 || l[5] > SAVE_DONE || !is_schedule(schedule))
+    return false;
+  for (int k = 0; k < l[1]; k++)
+    if (!is_stack(&in[l[0] + k], &b->specs[l[0] + k], l[3])) return false;
+  return true;
+}
+static bool while_fits(const pl_body *cond, const pl_body *b, const int64_t *l, int n) {
+  if (l[0] < 0 || l[1] < 0 || l[0] + l[1] != cond->n_in || cond->n_out != 1 || b->n_out != l[0] || b->n_in < l[0] ||
+      n != b->n_in + l[1])
+    return false;
+  for (int k = 0; k < l[0]; k++)
+    if (!equal_specs(&cond->specs[k], &b->specs[k])) return false;
+  return true;
+}
+static bool reverse_fits(const pl_body *b, const pl_body *R, const int64_t *m, const pl_attr *schedule,
+                         int n, const pl_spec *in) {
+  int64_t states = m[0], xs = m[1], length = m[3];
+  for (int i = 0; i < R_MEMORY; i++)
+    if (m[i] < 0 && i != 3) return false;
+  if (states + xs > b->n_in || states > b->n_out || m[4] > 1 || !is_schedule(schedule) ||
+      !keeps_states(b, states))
+    return false;
+  bool loop_ = length < 0; /* of a number of steps that is its last input */
+  if (loop_ && (states < 1 || xs || m[R_GIVEN] || m[R_XS] || m[R_STACKS])) return false;
+  if (m[R_STACKS] && m[R_STACKS] != states) return false;
+  if (n != b->n_in + m[R_ACTIVE] + m[R_GIVEN] + m[R_SUMS] + (loop_ ? 1 : m[R_STACKS]) ||
+      R->n_in != b->n_in + m[R_ACTIVE] + m[R_GIVEN] + m[R_SUMS] || R->n_out != m[R_ACTIVE] + m[R_SUMS] + m[R_XS])
+    return false;
+  for (int k = 0; k < R->n_in; k++) {
+    const pl_spec *want = &R->specs[k];
+    int64_t active = k - b->n_in, given = active - m[R_ACTIVE], sum = given - m[R_GIVEN];
+    bool walked = k < b->n_in ? k >= states && k < states + xs : given >= 0 && sum < 0;
+    if (walked ? !is_stack(&in[k], want, length) : !equal_specs(&in[k], want)) return false;
+    if (k < b->n_in && !equal_specs(want, &b->specs[k])) return false;
+    int64_t out = k < b->n_in || walked ? -1 : given < 0 ? active : m[R_ACTIVE] + sum; /* what it becomes */
+    if (out >= 0 && !equal_specs(want, &R->specs[R->outputs[out]])) return false;
+  }
+  if (loop_) return in[R->n_in].dtype == PL_I64 && in[R->n_in].rank == 0;
+  if (!m[R_STACKS]) return true;
+  if (schedule->n != 1) return false;
+  int64_t slots = schedule->list[0] < length ? schedule->list[0] : length;
+  int stored = first_sweep(length, slots, NULL);
+  for (int k = 0; k < states; k++)
+    if (!is_stack(&in[R->n_in + k], &b->specs[k], stored)) return false;
+  return true;
+}
+
+bool pl_control_check(pl_context *c, const pl_op *op, const pl_attr *attrs, int n, const pl_spec *in) {
+  bool ok = false;
+  if (op == PL_OP(call)) ok = attrs[1].i >= 0 && attrs[1].i <= SAVE_DONE;
+  else if (op == PL_OP(scan)) ok = is_layout(&attrs[1], LAYOUT) && scan_fits(BODY(attrs), attrs[1].list, &attrs[2], n, in);
+  else if (op == PL_OP(while)) ok = is_layout(&attrs[2], 4) && while_fits(BODY(attrs), STEP(attrs), attrs[2].list, n);
+  else if (op == PL_OP(cond)) ok = BODY(attrs)->n_out == STEP(attrs)->n_out;
+  else if (op == PL_OP(scan_reverse))
+    ok = is_layout(&attrs[2], R_LAYOUT) &&
+         reverse_fits(BODY(attrs), STEP(attrs), attrs[2].list, &attrs[3], n, in);
+  if (!ok) pl_error(c, PL_ERROR_ARGUMENT, "%s: its programs, its layout and its inputs do not fit each other", op->name);
+  return ok;
 }
 
 #define OBJECT(name) \

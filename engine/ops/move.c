@@ -671,7 +671,7 @@ SAMPLE(number) {
   s->n = 1;
   s->attrs[0] = PL_INT(1);
   s->attrs[1] = PL_INT(PL_F64);
-  if (k == 0) s->in[0] = pl_tensor(c, PL_F64, 1, (int64_t[]){10}, NULL);
+  if (k == 0) s->in[0] = pl_tensor(c, PL_I64, 1, (int64_t[]){10}, NULL); /* not active: cells are constants */
   return k == 0;
 }
 SAMPLE(stopped) { /* whole numbers: what is not differentiated has no slope to test */

@@ -167,7 +167,11 @@ static bool solve_shape(const pl_call *call, pl_spec *out) {
 }
 static void solve_run(const pl_call *call, pl_slot **out) {
   const pl_slot *b = call->in[2];
-  pl_direct_solve(call->c, call->in[0]->data, call->in[1]->data, call->attrs[1].i, b->rank == 2 ? b->shape[1] : 1,
+  pl_resource *f = pl_slot_resource(call->c, call->in[0], "matrix factor");
+  if (f && pl_direct_pattern(f) != PATTERN(call->attrs)) /* the shape rule could not see it in a trace */
+    pl_error(call->c, PL_ERROR_ARGUMENT, "solve: the factor belongs to another matrix");
+  if (!f || call->c->status) return;
+  pl_direct_solve(call->c, f, call->in[1]->data, call->attrs[1].i, b->rank == 2 ? b->shape[1] : 1,
                   b->data, out[0]->data);
 }
 static pl_value solve(pl_context *c, const pl_value *in, pl_value b, const pl_attr *attrs, bool transpose) {
