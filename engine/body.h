@@ -79,7 +79,7 @@ pl_derived *pl_body_vjp(pl_context *c, pl_body *b, const uint8_t *need, const ui
 /* -> dy for each output that moves. derived->list: for each output of b its number here, or -1 (zero). */
 pl_derived *pl_body_jvp(pl_context *c, pl_body *b, const uint8_t *active, const uint8_t *known);
 /* b with those further outputs that its derivatives in `need` had better find ready: results that they read and that cost
- * more to make again than to keep. derived->list: for each input of b whether they read it too. */
+ * more to make again than to keep. derived->list: for each input of b, then for each output, whether they read it too. */
 pl_derived *pl_body_saving(pl_context *c, pl_body *b, const uint8_t *need);
 /* -> b's outputs (the first of one element), then the gradient of the first for each needed input (zeros where it is not
  * reached); inputs are b's. derived->list: for each input of b whether it is reached. */

@@ -391,8 +391,8 @@ static bool scan_augment(pl_context *c, const pl_op *op, int n, const pl_value *
     pl_body *plus = saving->body ? saving->body : b;
     uint32_t states[PL_MAX_OUTPUTS];
     int n_states = 0;
-    for (int k = 0; k < l.states; k++)
-      if (saving->list[k]) states[n_states++] = (uint32_t)k;
+    for (int k = 0; k < l.states; k++) /* read at the step's start, or at its end, which is the next one's start */
+      if (saving->list[k] || saving->list[b->n_in + k]) states[n_states++] = (uint32_t)k;
     pl_body *full = pl_body_extend(c, plus, n_states, states);
     if (!full) return false;
     pl_attr more[] = {PL_OBJECT(&full->base),
