@@ -83,8 +83,7 @@ pl_derived *pl_body_vjp(pl_context *c, pl_body *b, const uint8_t *need, const ui
 /* -> dy for each output that moves. derived->list: for each output of b its number here, or -1 (zero). */
 pl_derived *pl_body_jvp(pl_context *c, pl_body *b, const uint8_t *active, const uint8_t *known);
 /* b with those further outputs that its derivatives in `need` had better find ready: results that they read and that cost
- * more to make again than to keep. derived->list: for each input, then for each output of b
- * whether they read it too. */
+ * more to make again than to keep. derived->list: for each input of b, then for each output, whether they read it too. */
 pl_derived *pl_body_saving(pl_context *c, pl_body *b, const uint8_t *need);
 /* -> b's outputs (the first of one element), then the gradient of the first for each needed input (zeros where it is not
  * reached); inputs are b's. derived->list: for each input of b whether it is reached. */
@@ -93,5 +92,11 @@ pl_derived *pl_body_gradient(pl_context *c, pl_body *b, const uint8_t *need);
 pl_derived *pl_body_pushforward(pl_context *c, pl_body *b, const uint8_t *active);
 /* Which outputs depend on the active inputs. */
 void pl_body_activity(const pl_body *b, const uint8_t *active_in, uint8_t *active_out);
+
+/* ---- entries side by side (transform/batch.c) ---- */
+
+/* -> b's outputs for n entries at once: flagged inputs (one at least) have a first axis of n, and so have the outputs that
+ * depend on them and the `wanted` ones (may be NULL). derived->list: for each output whether it has. */
+pl_derived *pl_body_batch(pl_context *c, pl_body *b, int64_t n, const uint8_t *flags, const uint8_t *wanted);
 
 #endif

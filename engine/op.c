@@ -186,6 +186,11 @@ pl_value pl_transpose_last(pl_context *c, pl_value x) {
   return pl_call1(c, PL_OP(transpose), x, &PL_INTS(s->rank, order));
 }
 
+void pl_no_derivative(pl_context *c, const pl_op *op) {
+  pl_error(c, PL_ERROR_TYPE, "%s has no derivative%s%s", op->name, op->no_derivative ? ": " : "",
+           op->no_derivative ? op->no_derivative : "");
+}
+
 /* ---- shapes ---- */
 
 int pl_axis(const pl_call *call, int64_t axis, int rank) {

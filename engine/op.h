@@ -66,7 +66,7 @@ typedef struct pl_activation {
   struct pl_activation *parent;
 } pl_activation;
 
-enum { PL_MAX_SAMPLE = 4 };
+enum { PL_MAX_SAMPLE = 8 };
 
 /* A valid call for the conformance test. */
 typedef struct {
@@ -74,7 +74,7 @@ typedef struct {
   pl_value in[PL_MAX_SAMPLE];
   pl_attr attrs[PL_MAX_ATTRS];
   int64_t lists[PL_MAX_ATTRS][PL_MAX_RANK]; /* room for list attributes */
-  pl_object *object;                        /* released by the test */
+  pl_object *object, *second;               /* released by the test */
 } pl_sample;
 
 typedef struct {
@@ -105,6 +105,7 @@ struct pl_op {
   pl_value (*partial)(pl_context *c, int k, const pl_value *in, pl_value out, const pl_attr *attrs); /* elementwise */
   void (*vjp)(pl_vjp *v);
   void (*jvp)(pl_jvp *j);
+  const char *no_derivative; /* why there is none, where the reason helps */
   bool linear; /* in all its float inputs together: jvp is the op itself on the tangents; needs no jvp */
   bool (*expand)(pl_context *c, const pl_op *op, int n, const pl_value *in, const pl_attr *attrs, pl_value *out);
   int id;                  /* place in the table, */
@@ -182,6 +183,8 @@ pl_value pl_sum_to(pl_context *c, pl_value g, pl_value model); /* adjoint of bro
 pl_value pl_zeros_like(pl_context *c, pl_value x);
 pl_value pl_cast(pl_context *c, pl_value x, pl_dtype dtype);
 pl_value pl_transpose_last(pl_context *c, pl_value x); /* swaps the last two axes */
+
+void pl_no_derivative(pl_context *c, const pl_op *op); /* sets the error */
 
 /* Adds a contribution to the adjoint of input k. */
 void pl_vjp_give(pl_vjp *v, int k, pl_value g);

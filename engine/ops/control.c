@@ -390,8 +390,8 @@ static bool scan_augment(pl_context *c, const pl_op *op, int n, const pl_value *
     pl_body *plus = saving->body ? saving->body : b;
     uint32_t states[PL_MAX_OUTPUTS];
     int n_states = 0;
-    for (int k = 0; k < l.states; k++)
-      if (saving->list[k] || saving->list[b->n_in + k]) states[n_states++] = (uint32_t)k; /* after a step: before the next */
+    for (int k = 0; k < l.states; k++) /* read at the step's start, or at its end, which is the next one's start */
+      if (saving->list[k] || saving->list[b->n_in + k]) states[n_states++] = (uint32_t)k;
     pl_body *full = pl_body_extend(c, plus, n_states, states);
     if (!full) return false;
     pl_attr more[] = {PL_OBJECT(&full->base),
@@ -789,12 +789,6 @@ static void reverse_stop(pl_context *c, pl_activation *a) {
   pl_memory_free(c, s->memory);
   a->child = NULL;
 }
-static void reverse_vjp(pl_vjp *v) {
-  pl_error(v->c, PL_ERROR_STATE,
-           "a loop whose states are computed again (checkpoints, memory, while_loop) has no reverse-mode derivative of its "
-           "gradient: take it by forward over reverse (pl.hvp, pl.hessian), or store all states");
-}
-
 /* Recomputing reversal for scan and while. */
 static void scan_vjp_recomputed(pl_vjp *v, pl_body *b, const layout_ *l, const pl_attr *schedule, int n_stacks,
                                 const pl_value *stacks_, int64_t memory) {
@@ -1315,6 +1309,115 @@ bool pl_control_check(pl_context *c, const pl_op *op, const pl_attr *attrs, int 
   return ok;
 }
 
+/* ---- samples ---- */
+
+/* A body made of a few ops on traced inputs of the given specs. */
+typedef int (*sample_function)(pl_context *c, const pl_value *x, pl_value *out);
+static pl_body *sample_body(pl_context *c, int n, const pl_spec *specs, sample_function f) {
+  pl_value in[PL_MAX_SAMPLE], out[PL_MAX_SAMPLE];
+  pl_tape *t = pl_trace_open(c, n, specs, in);
+  if (!t) return NULL;
+  int n_out = f(c, in, out);
+  pl_body *b = pl_trace_close(c, t, n_out, out, true, 0, NULL, NULL);
+  pl_trace_abandon(c, t);
+  pl_tape_free(c, t);
+  return b;
+}
+static const pl_spec three = {PL_F64, 1, {3}}, scalar_spec = {PL_F64, 0, {0}};
+static pl_value total(pl_context *c, pl_value x) {
+  return pl_call1(c, PL_OP(sum), x, (pl_attr[]){PL_INTS(-1, NULL), PL_INT(0)});
+}
+static int step_function(pl_context *c, const pl_value *x, pl_value *out) { /* state, x, captured */
+  pl_value z = PL_BINARY(add, c, PL_BINARY(mul, c, x[0], x[2]), x[1]);
+  out[0] = PL_UNARY(tanh, c, z);
+  out[1] = PL_BINARY(mul, c, total(c, PL_UNARY(sin, c, z)), x[1]);
+  return 2;
+}
+static int grow_function(pl_context *c, const pl_value *x, pl_value *out) {
+  out[0] = PL_BINARY(mul, c, x[0], x[1]);
+  return 1;
+}
+static int below_function(pl_context *c, const pl_value *x, pl_value *out) {
+  out[0] = PL_BINARY(lt, c, total(c, x[0]), pl_constant(c, PL_F64, 16.5));
+  return 1;
+}
+static int sine_function(pl_context *c, const pl_value *x, pl_value *out) {
+  out[0] = PL_UNARY(sin, c, PL_BINARY(mul, c, x[0], x[1]));
+  return 1;
+}
+static int reverse_function(pl_context *c, const pl_value *x, pl_value *out) { /* s, captured, cotangent, sum */
+  out[0] = PL_BINARY(mul, c, x[2], x[1]);
+  out[1] = PL_BINARY(add, c, x[3], PL_BINARY(mul, c, x[2], x[0]));
+  return 2;
+}
+static bool sampled(pl_sample *s, pl_body *a, pl_body *b) {
+  s->object = (pl_object *)a;
+  s->second = (pl_object *)b;
+  return a != NULL;
+}
+static bool call_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s) {
+  if (k > 1) return false;
+  pl_body *b = sample_body(c, 3, (pl_spec[]){three, scalar_spec, three}, step_function);
+  s->n = 3;
+  s->attrs[0] = PL_OBJECT((pl_object *)b);
+  s->attrs[1] = PL_INT(k ? SAVE_NEVER : SAVE_ASK);
+  s->in[0] = pl_sample_tensor(c, r, -1, 1, 1, 3);
+  s->in[1] = pl_sample_tensor(c, r, -1, 1, 0);
+  s->in[2] = pl_sample_tensor(c, r, -1, 1, 1, 3);
+  return sampled(s, b, NULL);
+}
+static bool scan_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s) {
+  if (k > 4) return false;
+  pl_body *b = sample_body(c, 3, (pl_spec[]){three, scalar_spec, three}, step_function);
+  int length = k == 3 ? 0 : k == 4 ? 1 : 6;
+  s->n = 3;
+  memcpy(s->lists[1], (int64_t[]){1, 1, 1, length, k == 1, SAVE_ASK}, LAYOUT * sizeof(int64_t));
+  s->attrs[0] = PL_OBJECT((pl_object *)b);
+  s->attrs[1] = PL_INTS(LAYOUT, s->lists[1]);
+  s->attrs[2] = PL_INTS(0, s->lists[2]);
+  s->in[0] = pl_sample_tensor(c, r, -1, 1, 1, 3);
+  s->in[1] = pl_sample_tensor(c, r, -1, 1, 1, length);
+  s->in[2] = pl_sample_tensor(c, r, -1, 1, 1, 3);
+  return sampled(s, b, NULL);
+}
+static bool while_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s) { /* three steps, far from two and four */
+  if (k > 0) return false;
+  pl_body *cond = sample_body(c, 1, &three, below_function), *b = sample_body(c, 2, (pl_spec[]){three, three}, grow_function);
+  s->n = 2;
+  memcpy(s->lists[2], (int64_t[]){1, 0, 100, 0}, 4 * sizeof(int64_t));
+  s->attrs[0] = PL_OBJECT((pl_object *)cond);
+  s->attrs[1] = PL_OBJECT((pl_object *)b);
+  s->attrs[2] = PL_INTS(4, s->lists[2]);
+  s->in[0] = pl_sample_tensor(c, r, 1, 1.05, 1, 3);
+  s->in[1] = pl_sample_tensor(c, r, 1.95, 2, 1, 3);
+  return sampled(s, cond, b);
+}
+static bool cond_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s) {
+  if (k > 1) return false;
+  pl_body *yes = sample_body(c, 2, (pl_spec[]){three, three}, grow_function),
+          *no = sample_body(c, 2, (pl_spec[]){three, three}, sine_function);
+  s->n = 5;
+  s->attrs[0] = PL_OBJECT((pl_object *)yes);
+  s->attrs[1] = PL_OBJECT((pl_object *)no);
+  s->in[0] = pl_scalar(c, PL_BOOL, k);
+  for (int i = 1; i < 5; i++) s->in[i] = pl_sample_tensor(c, r, -1, 1, 1, 3);
+  return sampled(s, yes, no);
+}
+static bool reverse_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s) {
+  if (k > 1) return false;
+  pl_body *b = sample_body(c, 2, (pl_spec[]){three, three}, grow_function),
+          *R = sample_body(c, 4, (pl_spec[]){three, three, three, three}, reverse_function);
+  s->n = 4;
+  s->attrs[0] = PL_OBJECT((pl_object *)b);
+  s->attrs[1] = PL_OBJECT((pl_object *)R);
+  static const int64_t layout[R_LAYOUT] = {1, 0, 0, 5, 0, 0, 1, 0, 1, 0, 0, 0};
+  s->attrs[2] = PL_INTS(R_LAYOUT, layout);
+  s->lists[3][0] = k ? 2 : 100;
+  s->attrs[3] = PL_INTS(1, s->lists[3]);
+  for (int i = 0; i < 4; i++) s->in[i] = pl_sample_tensor(c, r, -1, 1, 1, 3);
+  return sampled(s, b, R);
+}
+
 #define OBJECT(name) \
   { name, PL_AS_OBJECT, true, 0 }
 #define LIST(name) \
@@ -1326,20 +1429,24 @@ bool pl_control_check(pl_context *c, const pl_op *op, const pl_attr *attrs, int 
 pl_op pl_ops_control[] = {
     {CONTROL("call", "the outputs of a program"), .attrs = {OBJECT("body"), {"save", PL_AS_INT, false, 0}},
      .shape = call_shape, .results = call_results, .step = call_step, .state_size = sizeof(bool),
-     .augment = call_augment, .vjp = call_vjp, .jvp = call_jvp},
+     .augment = call_augment, .vjp = call_vjp, .jvp = call_jvp, .sample = call_sample},
     {CONTROL("scan", "a program repeated over the first axis of its inputs"),
      .attrs = {OBJECT("body"), LIST("layout"), LIST("schedule")}, .shape = scan_shape, .results = scan_results,
      .step = scan_step, .state_size = sizeof(loop), .stop = scan_stop, .augment = scan_augment, .vjp = scan_vjp,
-     .jvp = scan_jvp},
+     .jvp = scan_jvp, .sample = scan_sample},
     {CONTROL("scan_reverse", "the reverse of scan, states computed again from checkpoints"),
      .attrs = {OBJECT("body"), OBJECT("reverse"), LIST("layout"), LIST("schedule")}, .shape = reverse_shape,
      .results = reverse_results, .step = reverse_step, .state_size = sizeof(sweep), .stop = reverse_stop,
-     .vjp = reverse_vjp},
+     .no_derivative =
+         "a loop whose states are computed again (checkpoints, memory, while_loop) has no reverse-mode derivative of its "
+         "gradient; take it by forward over reverse (pl.hvp, pl.hessian), or store all states",
+     .sample = reverse_sample},
     {CONTROL("while", "a program repeated while another says so"),
      .attrs = {OBJECT("condition"), OBJECT("body"), LIST("layout")}, .shape = while_shape, .results = while_results,
      .step = while_step, .state_size = sizeof(while_state) + 64, .stop = while_stop, .vjp = while_vjp,
-     .jvp = while_jvp},
+     .jvp = while_jvp, .sample = while_sample},
     {CONTROL("cond", "one of two programs"), .attrs = {OBJECT("yes"), OBJECT("no")}, .shape = cond_shape,
-     .results = cond_results, .step = cond_step, .state_size = sizeof(bool), .vjp = cond_vjp, .jvp = cond_jvp},
+     .results = cond_results, .step = cond_step, .state_size = sizeof(bool), .vjp = cond_vjp, .jvp = cond_jvp,
+     .sample = cond_sample},
     {0},
 };

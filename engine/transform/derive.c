@@ -259,7 +259,7 @@ typedef struct {
   int64_t end;             /* of the inlined instructions */
   int32_t *maker;          /* by slot: instruction, or -1 */
   int32_t *number;         /* by slot: the value of b, or -1 */
-  uint8_t *seen, *is_out;  /* by slot; by value of b */
+  uint8_t *seen, *is_out;  /* by slot; by value of b: 2 when it is read */
   uint32_t *saved;
   int n_saved;
   int32_t *reads; /* by input, then by output of b */
@@ -275,13 +275,12 @@ static void want(search *s, uint32_t slot) {
   }
   if (k < 0 || k >= s->end) return;
   if (v >= 0 && s->is_out[v]) {
-    for (int i = 0; i < s->b->n_out; i++)
-      if (s->b->outputs[i] == (uint32_t)v) s->reads[s->b->n_in + i] = 1;
+    s->is_out[v] = 2;
     return;
   }
   const pl_instruction *q = &s->t->program.instructions[k];
   const uint32_t *o = s->t->program.operands + q->operands;
-  if (v >= 0 && !is_cheap(q->op) && !q->op->make) { /* v < 0: what a loop within keeps for its own reverse is made again */
+  if (v >= 0 && !is_cheap(q->op) && !q->op->make) { /* v < 0: made on the way (augment, casts), so made again */
     s->saved[s->n_saved++] = (uint32_t)v;
     return;
   }
@@ -362,6 +361,7 @@ pl_derived *pl_body_saving(pl_context *c, pl_body *b, const uint8_t *need) {
           else want(&s, o[i]);
         }
       }
+      for (int i = 0; i < b->n_out; i++) w.list[b->n_in + i] = s.is_out[b->outputs[i]] == 2;
       pl_trace_abandon(c, t);
       if (s.n_saved) {
         made = pl_body_extend(c, b, s.n_saved, s.saved);

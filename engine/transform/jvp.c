@@ -85,7 +85,7 @@ bool pl_region_jvp(pl_region *r, int n_y, const pl_value *y, const pl_value *t, 
     if (q.op->partial) elementwise(&j);
     else if (q.op->jvp) q.op->jvp(&j);
     else if (q.op->linear) linear(&j);
-    else pl_error(c, PL_ERROR_TYPE, "%s has no derivative", q.op->name);
+    else pl_no_derivative(c, q.op);
     for (int i = 0; i < q.n_out && !c->status; i++) {
       if (dt[i] == PL_ZERO) continue;
       pl_value u = pl_broadcast_like(c, dt[i], out[i]);

@@ -234,7 +234,7 @@ bool pl_region_vjp(pl_region *r, int n_y, const pl_value *y, const pl_value *see
       } else if (q.op->vjp) {
         q.op->vjp(&v);
       } else {
-        pl_error(c, PL_ERROR_TYPE, "%s has no derivative", q.op->name);
+        pl_no_derivative(c, q.op);
       }
       o = p->operands + q.operands;
       for (int i = 0; i < q.n_out; i++) {
