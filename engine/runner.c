@@ -196,7 +196,7 @@ static bool apply_general(pl_context *c, const pl_op *op, int n, const pl_value 
     return false;
   }
   if (op->inputs >= 0 && n != op->inputs) return count_error(c, op, n);
-  if (n > PL_MAX_INPUTS || (op->inputs < 0 && n < 1)) {
+  if (n > PL_MAX_INPUTS || (op->inputs < 0 && n < 1 && op->keeps != PL_KEEPS_ALL)) {
     pl_error(c, PL_ERROR_ARGUMENT, "%s takes 1 to %d tensors, not %d", op->name, PL_MAX_INPUTS, n);
     return false;
   }
