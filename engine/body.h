@@ -90,4 +90,10 @@ pl_derived *pl_body_pushforward(pl_context *c, pl_body *b, const uint8_t *active
 /* Which outputs depend on the active inputs. */
 void pl_body_activity(const pl_body *b, const uint8_t *active_in, uint8_t *active_out);
 
+/* ---- entries side by side (transform/batch.c) ---- */
+
+/* -> b's outputs for n entries at once: flagged inputs (one at least) have a first axis of n, and so have the outputs that
+ * depend on them and the `wanted` ones (may be NULL). derived->list: for each output whether it has. */
+pl_derived *pl_body_batch(pl_context *c, pl_body *b, int64_t n, const uint8_t *flags, const uint8_t *wanted);
+
 #endif

@@ -42,6 +42,8 @@ PL_API pl_body *pl_body_with_tangents(pl_context *c, pl_body *b, const uint8_t *
  * no loops). Arrays are 64-byte aligned and may be read, and for outputs written, to the end of their last 64 bytes. */
 PL_API bool pl_body_is_short(pl_context *c, pl_body *b);
 PL_API bool pl_body_run(pl_context *c, pl_body *b, const void *const *inputs, void *const *outputs);
+/* The program for n entries at once: its flagged inputs, at least one, and all its outputs have a new first axis of n. */
+PL_API pl_body *pl_body_mapped(pl_context *c, pl_body *b, int64_t n, const uint8_t *flags);
 /* The body's instructions one by one as ops of their own. values has room for as many as it has values. */
 PL_API bool pl_body_inline(pl_context *c, const pl_body *b, const pl_value *inputs, pl_value *values, pl_value *outputs);
 

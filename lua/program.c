@@ -229,6 +229,17 @@ static int pushforward(lua_State *L) {
   return push_body(L, b, pl_body_with_tangents(b->c, body.body, active));
 }
 
+/* program:map(n, k) -> program: over n entries, which its first k inputs and its results have along a new first axis */
+static int map(lua_State *L) {
+  binding *b = binding_of(L);
+  program_info body = check_body(L, 1);
+  int64_t n = check_integer(L, 2, "map"), k = check_integer(L, 3, "map");
+  if (k < 0 || k > body.n_in) fail(L, "map: the program has %d inputs, not %lld", body.n_in, (long long)k);
+  uint8_t *flags = lua_newuserdata(L, (size_t)body.n_in + 1);
+  for (int i = 0; i < body.n_in; i++) flags[i] = i < k;
+  return push_body(L, b, pl_body_mapped(b->c, body.body, n, flags));
+}
+
 /* program:inline(inputs) -> results: its instructions one by one, here and now */
 static int inline_body(lua_State *L) {
   binding *b = binding_of(L);
@@ -290,6 +301,7 @@ void open_programs(lua_State *L, binding *b, int core) {
   static const luaL_Reg traces[] = {
       {"close", close_trace}, {"free", free_trace}, {"__gc", free_trace}, {NULL, NULL}};
   static const luaL_Reg bodies[] = {{"gradient", gradient}, {"pushforward", pushforward}, {"inline", inline_body}, {"text", program_text},
+                                    {"map", map},
                                     {"__gc", collect_body}, {"__tostring", body_text},    {"__eq", same_body},
                                     {NULL, NULL}};
   const luaL_Reg *lists[] = {traces, bodies};

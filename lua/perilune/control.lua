@@ -110,7 +110,7 @@ local function check_options(options, valid, what)
   end
   return options or {}
 end
-control.check_options, control.bytes_of = check_options, bytes_of
+control.check_options, control.bytes_of, control.check_function = check_options, bytes_of, check_function
 
 -- ---- scan ----
 

@@ -15,6 +15,7 @@ local control = require "perilune.control"
 for _, name in ipairs{"scan", "while_loop", "cond", "checkpoint", "resume"} do pl[name] = control[name] end
 pl.compile = require("perilune.compile").compile
 
+pl.map = require "perilune.map"
 pl.tree = require "perilune.tree"
 pl.rng = require "perilune.rng"
 
