@@ -17,6 +17,9 @@ bool pl_record(pl_context *c, const pl_op *op, int n_in, pl_slot *const *in, con
     active |= in[i]->flags & PL_FLAG_ACTIVE;
     if (in[i]->recording != r->serial && in[i]->captured != r->serial) {
       in[i]->captured = r->serial;
+      bool again = false; /* a trace inside this one has put its own mark over ours */
+      for (int64_t k = 0; r->traced && k < r->captured.n && !again; k++) again = r->captured.slots[k] == ids[i];
+      if (again) continue;
       if (!pl_scope_push(c, &r->captured, ids[i])) {
         ok = false;
         break;
