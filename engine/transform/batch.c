@@ -1,7 +1,8 @@
-/* batch.c: a body for many entries at once. Each value that depends on a batched input gets a first axis of n, the entries;
- * the others stay as they are and are computed once. The body is traced again, every instruction by a rule of its op's class;
- * what has no rule (another op, a matrix factored for each entry) is a scan over the entries. A rule lets an op work on
- * entries side by side, so sums of products may be taken in another order; elementwise results have the same bits. */
+/* batch.c: a body for many entries at once. Each value that depends on a batched input gets a first axis of n, the
+ * entries; the others stay as they are and are computed once. The body is traced again, every instruction by a rule of
+ * its op's class; what has no rule (another op, a matrix factored for each entry) is a scan over the entries. A rule
+ * lets an op work on entries side by side, so sums of products may be taken in another order; elementwise results have
+ * the same bits. */
 #include <string.h>
 
 #include "../body.h"
@@ -63,7 +64,7 @@ static pl_value exchange(pl_context *c, pl_value x, int at, int p, int q) {
 /* ---- rules: PL_NONE, without an error, where they do not apply ---- */
 
 static pl_value elementwise(const batch *w, const pl_instruction *q, const uint32_t *o) {
-  pl_value in[PL_MAX_RANK];
+  pl_value in[PL_MAX_INPUTS];
   int rank = w->b->specs[o[q->n_in]].rank;
   for (int i = 0; i < q->n_in; i++) {
     in[i] = w->values[o[i]];
@@ -147,16 +148,16 @@ static pl_value joined(const batch *w, const pl_instruction *q, const uint32_t *
   return pl_apply1(w->c, q->op, q->n_in, in, &PL_INT(axis + (axis < 0 ? w->b->specs[o[0]].rank + 1 : 1)));
 }
 
-/* Indices into entries of m that lie one behind another. One out of its own entry's range must not reach into another's:
- * it becomes one that is out of any range. */
+/* Indices into entries of m that lie one behind another. One out of its own entry's range must not reach into
+ * another's: it becomes one that is out of any range. */
 static pl_value shifted(const batch *w, uint32_t v, int64_t m) {
   pl_context *c = w->c;
   pl_value index = stacked(w, v);
   int64_t shape[WIDE] = {w->n};
   int rank = w->b->specs[v].rank + 1;
   for (int a = 1; a < rank; a++) shape[a] = 1;
-  pl_value first = pl_apply1(c, PL_OP(range), 0, NULL,
-                             (pl_attr[]){PL_REALV(0), PL_REALV((double)m), PL_INT(w->n), PL_INT(PL_I64)});
+  pl_value first =
+      pl_apply1(c, PL_OP(range), 0, NULL, (pl_attr[]){PL_REALV(0), PL_REALV((double)m), PL_INT(w->n), PL_INT(PL_I64)});
   pl_value moved = PL_BINARY(add, c, index, pl_reshape_to(c, first, rank, shape));
   pl_value fits = PL_BINARY(logical_and, c, PL_BINARY(ge, c, index, pl_like(c, index, 1)),
                             PL_BINARY(le, c, index, pl_like(c, index, (double)m)));
@@ -196,7 +197,8 @@ static pl_value product(pl_context *c, pl_value a, pl_value b, int64_t ta, int64
   return pl_call2(c, PL_OP(gemm), a, b, (pl_attr[]){PL_INT(ta), PL_INT(tb)});
 }
 
-/* Two batched matrices, or stacks, are one stack. A batched matrix times one that is the same for all is one tall product. */
+/* Two batched matrices, or stacks, are one stack. A batched matrix times one that is the same for all is one tall
+ * product. */
 static pl_value multiplied(const batch *w, const pl_instruction *q, const uint32_t *o) {
   pl_context *c = w->c;
   const pl_spec *a = &w->b->specs[o[0]], *b = &w->b->specs[o[1]], *y = &w->b->specs[o[2]];
@@ -338,8 +340,8 @@ static void choose(batch *w, int64_t k) {
     if (w->batched[o[i]] && is_resource(w, o[i])) choose(w, w->maker[o[i]]);
 }
 
-/* Instruction k for one entry after another. With it go those that make the resources it reads, for a resource cannot be
- * stacked; that is also why one which makes nothing else is left for later. */
+/* Instruction k for one entry after another. With it go those that make the resources it reads, for a resource cannot
+ * be stacked; that is also why one which makes nothing else is left for later. */
 static bool one_by_one(batch *w, int64_t k) {
   pl_context *c = w->c;
   const pl_body *b = w->b;
@@ -428,8 +430,9 @@ static bool instruction(batch *w, int64_t k) {
     char text[PL_TEXT];
     resources = resources || is_resource(w, o[i]);
     if (s->dtype == PL_DTYPES || s->rank < PL_MAX_RANK) continue;
-    pl_error(c, PL_ERROR_SHAPE, "map: %s makes a tensor of shape %s of each entry; the axis of entries would be its ninth",
-             q->op->name, pl_shape_text(text, s->rank, s->shape));
+    pl_error(c, PL_ERROR_SHAPE,
+             "map: %s makes a tensor of shape %s of each entry; the axis of entries would be its ninth", q->op->name,
+             pl_shape_text(text, s->rank, s->shape));
     return false;
   }
   if (resources) return one_by_one(w, k);
@@ -456,7 +459,8 @@ static bool batch_new(pl_context *c, const pl_body *b, int64_t n, batch *w) {
   memset(w->batched, 0, v);
   for (int64_t j = 0; j < b->code.n; j++) {
     const pl_instruction *q = &b->code.instructions[j];
-    for (int i = q->n_in; i < q->n_in + q->n_out; i++) w->maker[b->code.operands[q->operands + (uint32_t)i]] = (int32_t)j;
+    for (int i = q->n_in; i < q->n_in + q->n_out; i++)
+      w->maker[b->code.operands[q->operands + (uint32_t)i]] = (int32_t)j;
   }
   return true;
 }
