@@ -60,7 +60,8 @@ static bool body_equal(const pl_object *x, const pl_object *y) {
       a->code.n != b->code.n || a->code.n_operands != b->code.n_operands)
     return false;
   if (memcmp(a->outputs, b->outputs, (size_t)a->n_out * sizeof *a->outputs) ||
-      memcmp(a->code.operands, b->code.operands, (size_t)a->code.n_operands * sizeof *a->code.operands))
+      (a->code.n_operands &&
+       memcmp(a->code.operands, b->code.operands, (size_t)a->code.n_operands * sizeof *a->code.operands)))
     return false;
   for (int i = 0; i < a->n_in; i++)
     if (!specs_equal(&a->specs[i], &b->specs[i])) return false;

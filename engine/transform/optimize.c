@@ -780,7 +780,7 @@ pl_executable *pl_executable_build(pl_context *c, pl_body *b, int how) {
   if (ok) {
     memset(u.members, 0, steps * sizeof *u.members);
     memcpy(e->specs, b->specs, (size_t)b->n_values * sizeof *e->specs);
-    memcpy(e->operands, b->code.operands, (size_t)e->n_operands * sizeof *e->operands);
+    if (e->n_operands) memcpy(e->operands, b->code.operands, (size_t)e->n_operands * sizeof *e->operands);
     for (int v = 0; v < b->n_values; v++) {
       u.fact[v] = (fact){.same = v, .root = v, .maker = -1, .base = v, .unit = -1};
       e->places[v] = (pl_place){v < b->n_in                    ? PL_AT_INPUT
