@@ -37,7 +37,14 @@ static program_info check_body(lua_State *L, int i) {
   return p;
 }
 
-static int push_body(lua_State *L, binding *b, pl_body *body) {
+struct pl_body *program_at(lua_State *L, int i, int *n_in, int *n_out) {
+  program_info p = check_body(L, i);
+  *n_in = p.n_in;
+  *n_out = p.n_out;
+  return p.body;
+}
+
+int push_program(lua_State *L, binding *b, pl_body *body) {
   if (!body) fail_engine(L, b);
   body_data *d = lua_newuserdata(L, sizeof *d);
   *d = (body_data){b, body};
@@ -103,7 +110,7 @@ static int close_trace(lua_State *L) {
   const pl_value *out = read_list(L, b, 2, &n, "a traced function's result");
   mark_line(L, b);
   t->closed = true;
-  push_body(L, b, pl_trace_end(b->c, t->trace, n, out));
+  push_program(L, b, pl_trace_end(b->c, t->trace, n, out));
   int m = pl_trace_captures(b->c, t->trace, NULL);
   pl_value *captured = lua_newuserdata(L, (size_t)(m + 1) * sizeof *captured);
   pl_trace_captures(b->c, t->trace, captured);
@@ -208,7 +215,7 @@ static int gradient(lua_State *L) {
   program_info body = check_body(L, 1);
   const uint8_t *need = read_flags(L, 2, body.n_in);
   uint8_t *reached = lua_newuserdata(L, (size_t)body.n_in + 1);
-  push_body(L, b, pl_body_with_gradient(b->c, body.body, need, reached));
+  push_program(L, b, pl_body_with_gradient(b->c, body.body, need, reached));
   lua_createtable(L, body.n_in, 0);
   for (int k = 0; k < body.n_in; k++) {
     lua_pushboolean(L, reached[k]);
@@ -222,7 +229,7 @@ static int pushforward(lua_State *L) {
   binding *b = binding_of(L);
   program_info body = check_body(L, 1);
   const uint8_t *active = read_flags(L, 2, body.n_in);
-  return push_body(L, b, pl_body_with_tangents(b->c, body.body, active));
+  return push_program(L, b, pl_body_with_tangents(b->c, body.body, active));
 }
 
 /* program:inline(inputs) -> results: its instructions one by one, here and now */

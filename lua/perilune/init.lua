@@ -11,6 +11,9 @@ core.set_printer(function(t) return require "perilune.print"(t) end)
 local derivative = require "perilune.derivative"
 for _, name in ipairs{"grad", "value_and_grad", "vjp", "jvp", "hvp", "check_grad"} do pl[name] = derivative[name] end
 
+local jacobian = require "perilune.jacobian"
+for _, name in ipairs{"jacobian", "hessian", "sparse_jacobian", "sparse_hessian", "linearize", "pointwise_jacobian", "check_adjoint"} do pl[name] = jacobian[name] end
+
 local control = require "perilune.control"
 for _, name in ipairs{"scan", "while_loop", "cond", "checkpoint"} do pl[name] = control[name] end
 
