@@ -57,6 +57,17 @@ PL_API bool pl_body_save(pl_context *c, const pl_body *b, int n_captured, const 
 PL_API pl_body *pl_body_load(pl_context *c, const char *path, int most, pl_value *captured, int *n_captured, char **text,
                              size_t *text_length);
 
+/* F(u, theta...) = 0 for a body F of one output {n} and the inputs {n}, theta...; inputs[0] is where to start. Outputs: u and
+ * the number of iterations (i64). Derivatives are the implicit function's. */
+typedef struct {
+  int64_t iterations; /* at most; 50 */
+  double atol, rtol;  /* converged when |F| <= atol + rtol |F at the start|; 1e-12, 1e-10; then one more step is tried */
+  bool line_search;   /* backtracking; true */
+} pl_newton_options;
+PL_API pl_newton_options pl_newton_defaults(void);
+PL_API bool pl_newton(pl_context *c, pl_body *f, const pl_newton_options *options, int n, const pl_value *inputs,
+                      pl_value *outputs);
+
 /* For tests and for looking into programs: they run instruction by instruction, as they were traced; and the first result
  * that is not finite is an error that names its op and line. */
 PL_API void pl_set_plain(pl_context *c, bool plain, bool check_finite);

@@ -919,6 +919,7 @@ __attribute__((visibility("default"))) int luaopen_perilune(lua_State *L) {
     open_derivatives(L, b, core);
     open_programs(L, b, core);
     open_solvers(L, b, core);
+    open_jacobians(L, b, core);
     lua_getfield(L, LUA_REGISTRYINDEX, "_LOADED");
     lua_pushvalue(L, core);
     lua_setfield(L, -2, "perilune.core");

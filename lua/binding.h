@@ -103,6 +103,9 @@ void open_derivatives(lua_State *L, binding *b, int core);  /* derive.c */
 void open_programs(lua_State *L, binding *b, int core);    /* program.c */
 void open_compiled(lua_State *L, binding *b, int table);  /* compiled.c, into program.c's table */
 void open_solvers(lua_State *L, binding *b, int core);      /* solvers.c */
+void open_jacobians(lua_State *L, binding *b, int core);    /* jacobian.c: behind open_programs */
+pl_body *program_at(lua_State *L, int i, int *n_in, int *n_out);
+int push_pattern(lua_State *L, binding *b, pl_object *pattern);   /* takes a reference of its own */
 
 pl_context *perilune_context(lua_State *L);
 int luaopen_perilune(lua_State *L);

@@ -36,6 +36,13 @@ static program_info check_body(lua_State *L, int i) {
   return p;
 }
 
+pl_body *program_at(lua_State *L, int i, int *n_in, int *n_out) {
+  program_info p = check_body(L, i);
+  *n_in = p.n_in;
+  *n_out = p.n_out;
+  return p.body;
+}
+
 int push_body(lua_State *L, binding *b, pl_body *body) {
   if (!body) fail_engine(L, b);
   body_data *d = lua_newuserdata(L, sizeof *d);
@@ -194,6 +201,22 @@ static int cond(lua_State *L) {
   if (yes.n_out != no.n_out) fail(L, "cond: the branches return %d and %d values", yes.n_out, no.n_out);
   same_count(L, n, 1 + yes.n_in + no.n_in);
   return run_control(L, b, "cond", n, in, (pl_attr[]){PL_OBJECT(yes.object), PL_OBJECT(no.object)});
+}
+
+/* program.newton(program, inputs, iterations, atol, rtol, line_search) */
+static int newton(lua_State *L) {
+  binding *b = binding_of(L);
+  program_info f = check_body(L, 1);
+  int n;
+  const pl_value *in = read_list(L, b, 2, &n, "newton");
+  if (n < 1 || f.n_out != 1) fail(L, "newton: the residual is one vector");
+  same_count(L, n, f.n_in);
+  pl_newton_options o = {check_integer(L, 3, "newton: iterations"), luaL_checknumber(L, 4), luaL_checknumber(L, 5),
+                         lua_toboolean(L, 6)};
+  pl_value out[2];
+  mark_line(L, b);
+  if (!pl_newton(b->c, f.body, &o, n, in, out)) fail_engine(L, b);
+  return push_list(L, b, 2, out);
 }
 
 static const uint8_t *read_flags(lua_State *L, int i, int n) {
@@ -360,6 +383,7 @@ void open_programs(lua_State *L, binding *b, int core) {
                                        {"scan", scan},
                                        {"loop", loop},
                                        {"cond", cond},
+                                       {"newton", newton},
                                        {"continue", continue_run},
                                        {"suspended", suspended},
                                        {"tracing", tracing},

@@ -27,12 +27,19 @@ static pl_sparse check_sparse(lua_State *L, binding *b, int i) {
   return (pl_sparse){pattern, check_tensor(L, b, i + 1, "a sparse matrix")};
 }
 
-static int push_sparse(lua_State *L, binding *b, pl_sparse a) {
-  if (!a.pattern) fail_engine(L, b);
+int push_pattern(lua_State *L, binding *b, pl_object *pattern) {
   pattern_data *p = lua_newuserdata(L, sizeof *p);
-  *p = (pattern_data){PATTERN_MAGIC, b, a.pattern};
+  *p = (pattern_data){PATTERN_MAGIC, b, pattern};
+  pl_sparse_retain((pl_sparse){pattern, PL_NONE});
   lua_rawgeti(L, LUA_REGISTRYINDEX, b->patterns);
   lua_setmetatable(L, -2);
+  return 1;
+}
+
+static int push_sparse(lua_State *L, binding *b, pl_sparse a) {
+  if (!a.pattern) fail_engine(L, b);
+  push_pattern(L, b, a.pattern);
+  pl_sparse_release(b->c, (pl_sparse){a.pattern, PL_NONE});
   push_value(L, b, a.values);
   return 2;
 }

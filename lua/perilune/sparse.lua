@@ -11,6 +11,20 @@ local function matrix(pattern, values) return setmetatable({pattern = pattern, v
 local function is_matrix(x) return type(x) == "table" and getmetatable(x) == Matrix end
 sparse.is_sparse = is_matrix
 
+--- The matrix with the pattern of another one and these values, in the order of its entries (row by row).
+---@param like any  a sparse matrix
+---@param values any  a tensor {nnz}
+---@return table
+function sparse.with_values(like, values)
+  local pattern = is_matrix(like) and like.pattern or like
+  local m, n, nnz = S.size(pattern)
+  if not is_tensor(values) or values.rank ~= 1 or values.count ~= nnz then
+    core.fail(("with_values: a matrix {%d, %d} with %d entries needs a tensor of as many values, not %s"):format(m, n, nnz,
+      is_tensor(values) and ("one of shape {%s}"):format(table.concat(values.shape, ", ")) or type(values)))
+  end
+  return matrix(pattern, values)
+end
+
 local function check(x, what)
   if not is_matrix(x) then core.fail(("%s needs a sparse matrix, not %s"):format(what, is_tensor(x) and "a dense tensor" or x == nil and "nil" or type(x))) end
   return x
