@@ -23,6 +23,8 @@ typedef struct {
     int source;
     bool internal;
   } sources[PL_SOURCES];
+  pl_status failed;             /* of the last error that was raised in Lua */
+  struct user_ops *user_ops;    /* user_ops.c */
   int depth;                    /* of core.call; the functions called stand in `functions` from index PL_SOURCES + 1 */
   size_t next_step, soft_limit; /* of bytes in use: when to step the collector, when to collect */
 } binding;
@@ -97,6 +99,9 @@ void open_constructors(lua_State *L, binding *b, int core); /* construct.c */
 void open_derivatives(lua_State *L, binding *b, int core);  /* derive.c */
 void open_programs(lua_State *L, binding *b, int core);    /* program.c */
 void open_solvers(lua_State *L, binding *b, int core);      /* solvers.c */
+void open_user_ops(lua_State *L, binding *b, int core);     /* user_ops.c */
+/* Pushes the function of an op: tensors, then attributes by position, or by name in a last table. */
+void push_op_function(lua_State *L, binding *b, const pl_op *op);
 
 pl_context *perilune_context(lua_State *L);
 int luaopen_perilune(lua_State *L);

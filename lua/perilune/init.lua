@@ -14,6 +14,9 @@ for _, name in ipairs{"grad", "value_and_grad", "vjp", "jvp", "hvp", "check_grad
 local control = require "perilune.control"
 for _, name in ipairs{"scan", "while_loop", "cond", "checkpoint"} do pl[name] = control[name] end
 
+local user_op = require "perilune.user_op"
+pl.op, pl.load_op = user_op.op, user_op.load_op
+
 pl.tree = require "perilune.tree"
 pl.rng = require "perilune.rng"
 
