@@ -45,6 +45,12 @@ struct pl_context {
   uint32_t line;       /* source << 20 | line of the ops recorded next */
   uint32_t stamp;      /* serial of the last derivative sweep */
   int threads;
+  struct pl_user_op *user_ops; /* defined and loaded here, the latest first (ops/host.c) */
+  struct {
+    uint32_t serial; /* a user's op runs while this recording is open, whose values must not be read; 0: none is */
+    int paused, depth;
+  } host;
+  bool read_unknown; /* somebody asked for the data of a value that is being traced */
   int running;       /* depth of programs that run: a user's op may start another */
   struct pl_run *suspended; /* the last interrupted program */
   int64_t stops;            /* how many were */
@@ -90,6 +96,7 @@ static inline bool pl_interrupted(pl_context *c) {
 }
 
 void pl_suspended_free(pl_context *c); /* execute.c */
+void pl_user_ops_free(pl_context *c);  /* ops/host.c */
 
 bool pl_scope_push(pl_context *c, pl_scope *s, uint32_t slot);
 

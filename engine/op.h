@@ -121,7 +121,7 @@ struct pl_op {
   size_t state_size; /* of step's state, zeroed before the first call */
   pl_next (*step)(pl_context *c, pl_activation *a);
   void (*stop)(pl_context *c, pl_activation *a); /* frees what the state holds; the frame is freed by the runner */
-  void *host; /* a user's op: what its host knows it by */
+  struct pl_user_op *user; /* of a user's op and its derivatives */
 };
 
 static inline int pl_attr_count(const pl_op *op) {

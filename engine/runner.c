@@ -37,7 +37,7 @@ bool pl_execute(pl_context *c, const pl_op *op, int n, const pl_value *inputs, c
   /* The common case, kept short: elementwise on tensors of one shape and dtype. */
   if (c->recording && c->recording->traced) return apply_general(c, op, n, inputs, attrs, outputs, false);
   if (op->kind == PL_ELEMENTWISE && n <= 2 && !op->masks && !donate && op->result < 0 && c->status == PL_OK &&
-      !atomic_load_explicit(&c->interrupted, memory_order_relaxed) && n == op->inputs) {
+      !c->host.serial && !atomic_load_explicit(&c->interrupted, memory_order_relaxed) && n == op->inputs) {
     pl_slot *in[2] = {pl_slot_find(c, inputs[0]), n == 2 ? pl_slot_find(c, inputs[1]) : NULL};
     pl_slot *x = in[0], *y = in[1];
     if (x && !(x->flags & (PL_FLAG_CHECK | PL_FLAG_RESOURCE | PL_FLAG_TRACED)) && (op->dtypes >> x->dtype & 1)) {
@@ -87,12 +87,23 @@ pl_value pl_apply1(pl_context *c, const pl_op *op, int n, const pl_value *inputs
   return pl_execute(c, op, n, inputs, attrs, out, false) ? out[0] : PL_NONE;
 }
 
+/* A user's op reads a value that the derivative around it depends on, and which is no input of the op. */
+static bool lost(pl_context *c, const pl_slot *s) {
+  if (!(s->flags & PL_FLAG_ACTIVE) || s->recording != c->host.serial || c->paused != c->host.paused) return false;
+  pl_error(
+      c, PL_ERROR_STATE,
+      "a tensor of the enclosing derivative is used inside an op of which it is no argument, so its gradient would "
+      "be lost: pass it as an argument, or :detach() it first if it is meant as a constant");
+  return true;
+}
+
 static bool prepare_inputs(pl_context *c, const pl_op *op, int n, const pl_value *inputs, pl_value *handles,
                            pl_slot **in, pl_dtype *dtype) {
   for (int i = 0; i < n; i++) {
     pl_slot *s = pl_slot_get(c, inputs[i]);
     if (!s || ((s->flags & PL_FLAG_CHECK) && !pl_slot_check(c, s))) return false;
     in[i] = s;
+    if (c->host.serial && lost(c, s)) return false;
     if ((s->flags & PL_FLAG_TRACED) && !(c->recording && c->recording->traced)) return !pl_slot_unknown(c, s);
     if ((s->flags & PL_FLAG_RESOURCE) && !(op->keeps >> (i < 8 ? i : 7) & 1)) { /* PL_KEEPS_ALL has all bits */
       pl_error(c, PL_ERROR_TYPE, "%s: argument %d is a %s, not a tensor", op->name, i + 1,
@@ -134,7 +145,8 @@ static bool run(pl_context *c, const pl_op *op, const pl_call *call, pl_dtype dt
   donate = donate && op->in_place && pl_value_unique(c, call->handles[0]) &&
            specs[0].dtype == (pl_dtype)call->in[0]->dtype && pl_spec_count(&specs[0]) == call->in[0]->count;
   for (int i = 0; i < n_out; i++) {
-    outputs[i] = pl_value_new(c, &specs[i], op->share || (donate && i == 0) ? call->in[0] : NULL);
+    if (op->share && (call->in[0]->flags & PL_FLAG_LENT)) outputs[i] = pl_value_copy(c, &specs[i], call->in[0]);
+    else outputs[i] = pl_value_new(c, &specs[i], op->share || (donate && i == 0) ? call->in[0] : NULL);
     if (outputs[i] == PL_NONE) return false;
     out[i] = pl_slot_at(c, pl_slot_index(outputs[i]));
   }

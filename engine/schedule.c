@@ -44,7 +44,7 @@ char *pl_kernel_reals(char *p, pl_dtype dtype, int n, const double *x) {
   return p;
 }
 
-enum { MAX_IN = 4 };
+enum { MAX_IN = 8 }; /* an op loaded from C has up to 6 inputs, its derivatives one more */
 
 /* How an input is read: as it lies, one number for all, or through strides of 0 where it is broadcast. */
 typedef enum { WHOLE, NUMBER, STRIDED } reading;

@@ -102,6 +102,20 @@ int64_t pl_spec_count(const pl_spec *spec) {
   return empty ? 0 : count;
 }
 
+/* A buffer for that many bytes and its data; uninitialized but for the padding. */
+static pl_buffer *new_buffer(pl_context *c, size_t bytes, void **data) {
+  size_t padded = (bytes + 63) & ~(size_t)63;
+  if (!padded) padded = 64;
+  pl_buffer *b = pl_memory_new(c, 64 + padded + 64);
+  if (!b) return NULL;
+  *b = (pl_buffer){.refs = 1};
+  *data = (char *)b + 64;
+  /* kernels run whole vectors: the rest of the last one is read too, and one more behind a row that a loop walks over,
+   * which may start anywhere */
+  memset((char *)*data + padded - 64, 0, 128);
+  return b;
+}
+
 pl_value pl_value_new(pl_context *c, const pl_spec *spec, const pl_slot *share) {
   if (c->status) return PL_NONE;
   int64_t count = pl_spec_count(spec);
@@ -118,15 +132,7 @@ pl_value pl_value_new(pl_context *c, const pl_spec *spec, const pl_slot *share) 
     b->refs++;
     data = share->data;
   } else {
-    size_t bytes = (size_t)count * pl_dtype_size(spec->dtype), padded = (bytes + 63) & ~(size_t)63;
-    if (!padded) padded = 64;
-    b = pl_memory_new(c, 64 + padded + 64);
-    if (!b) return PL_NONE;
-    *b = (pl_buffer){.refs = 1};
-    data = (char *)b + 64;
-    /* kernels run whole vectors: the rest of the last one is read too, and one more behind a row that a loop walks over,
-     * which may start anywhere */
-    memset((char *)data + padded - 64, 0, 128);
+    if (!(b = new_buffer(c, (size_t)count * pl_dtype_size(spec->dtype), &data))) return PL_NONE;
   }
   pl_slot *s = take_slot(c);
   if (!s) {
@@ -177,25 +183,46 @@ void pl_spec_of(const pl_slot *s, pl_spec *spec) {
 pl_value pl_value_over(pl_context *c, const pl_slot *model) {
   pl_slot *s = c->status ? NULL : take_slot(c);
   if (!s) return PL_NONE;
-  pl_buffer *b = NULL;
-  if (!(model->flags & PL_FLAG_RESOURCE)) {
-    if (!(b = pl_memory_new(c, sizeof *b))) {
-      s->buffer = NULL;
-      s->flags = 0;
-      pl_slot_free(c, s);
-      return PL_NONE;
-    }
-    *b = (pl_buffer){.refs = 2}; /* never unique: nothing is written in place */
-  }
-  s->data = model->data;
+  pl_buffer *b = pl_memory_new(c, sizeof *b);
   s->buffer = b;
+  if (!b) {
+    pl_slot_free(c, s);
+    return PL_NONE;
+  }
+  *b = (pl_buffer){.refs = 2}; /* never unique: nothing is written in place */
+  s->data = model->data;
   s->count = model->count;
   s->dtype = model->dtype;
   s->rank = model->rank;
-  s->flags = model->flags & PL_FLAG_RESOURCE;
+  s->flags = PL_FLAG_LENT;
   s->recording = s->instruction = 0;
   memcpy(s->shape, model->shape, sizeof s->shape);
   return s->handle;
+}
+
+void pl_value_over_end(pl_context *c, pl_value v) {
+  pl_slot *s = pl_slot_find(c, v);
+  if (!s) return;
+  s->buffer->refs = 1;
+  if (s->refs > 1) {
+    size_t bytes = (size_t)s->count * pl_dtype_size((pl_dtype)s->dtype);
+    void *data = NULL;
+    pl_buffer *b = new_buffer(c, bytes, &data);
+    if (b && bytes) memcpy(data, s->data, bytes);
+    drop_buffer(c, s->buffer);
+    s->buffer = b;
+    s->data = data;
+    s->flags &= (uint8_t)~PL_FLAG_LENT;
+    if (!b) s->flags |= PL_FLAG_TRACED; /* without memory: a shape without data, which whoever holds it must not read */
+  }
+  pl_release(c, v);
+}
+
+pl_value pl_value_copy(pl_context *c, const pl_spec *spec, const pl_slot *from) {
+  pl_value v = pl_value_new(c, spec, NULL);
+  if (v != PL_NONE)
+    memcpy(pl_slot_find(c, v)->data, from->data, (size_t)from->count * pl_dtype_size((pl_dtype)from->dtype));
+  return v;
 }
 
 pl_value pl_value_resource(pl_context *c, pl_resource *r) {
@@ -223,10 +250,9 @@ pl_slot *pl_slot_get(pl_context *c, pl_value v) {
   else if (v < 16) pl_error(c, PL_ERROR_ARGUMENT, "a symbolic zero is not a tensor");
   else if ((v >> 56 << 56) != c->tag) pl_error(c, PL_ERROR_STALE, "this value belongs to another context");
   else
-    pl_error(
-        c, PL_ERROR_STALE,
-        "this tensor belonged to a derivative that has ended: return it from the function, :detach() it inside, or "
-        "compute it under pl.constant");
+    pl_error(c, PL_ERROR_STALE,
+             "this tensor belonged to a derivative, or to an op's call, that has ended: return it from the function, "
+             ":detach() it inside, or compute it under pl.constant");
   return NULL;
 }
 
@@ -238,7 +264,7 @@ bool pl_slot_check(pl_context *c, pl_slot *s) {
         "with :detach() before writing");
     return false;
   }
-  if ((s->flags & PL_FLAG_PARAMETER) && c->recording) {
+  if ((s->flags & PL_FLAG_PARAMETER) && (c->recording || (c->host.serial && c->paused == c->host.paused))) {
     const char *name = pl_parameter_name(c, s->handle);
     pl_error(c, PL_ERROR_STATE,
              "the parameter%s%s is used directly inside the function that is differentiated with respect to it, so its "
@@ -251,6 +277,7 @@ bool pl_slot_check(pl_context *c, pl_slot *s) {
 
 bool pl_slot_unknown(pl_context *c, const pl_slot *s) {
   if (!(s->flags & PL_FLAG_TRACED)) return false;
+  c->read_unknown = true;
   pl_error(c, PL_ERROR_STATE,
            "this value is not known here: the function is traced once to make a program, only shapes exist while it "
            "is. Use pl.where or pl.cond instead of an if on a value, pl.while_loop for a loop that ends on one, and "
@@ -274,8 +301,8 @@ pl_resource *pl_resource_get(pl_context *c, pl_value v, const char *name) {
 
 bool pl_value_unique(pl_context *c, pl_value v) {
   pl_slot *s = pl_slot_find(c, v);
-  return s && s->refs == 1 && !(s->flags & (PL_FLAG_RESOURCE | PL_FLAG_BORROWED | PL_FLAG_TRACED)) && s->buffer->refs == 1 &&
-         !s->buffer->release;
+  return s && s->refs == 1 && !(s->flags & (PL_FLAG_RESOURCE | PL_FLAG_BORROWED | PL_FLAG_TRACED)) &&
+         s->buffer->refs == 1 && !s->buffer->release;
 }
 
 void pl_retain(pl_context *c, pl_value v) {
@@ -406,6 +433,7 @@ pl_value pl_detach(pl_context *c, pl_value v) {
     return PL_NONE;
   }
   if (s->flags & PL_FLAG_TRACED) {
+    c->read_unknown = true;
     pl_error(c, PL_ERROR_STATE,
              "detach copies a value out of a recording, but this function is traced and its values are not known yet: "
              "pl.stop_gradient(x) is the same number with no derivative");
@@ -414,10 +442,8 @@ pl_value pl_detach(pl_context *c, pl_value v) {
   pl_spec spec = {s->dtype, s->rank, {0}};
   memcpy(spec.shape, s->shape, sizeof spec.shape);
   pl_pause(c);
-  pl_value d = pl_value_new(c, &spec, s->flags & PL_FLAG_BORROWED ? NULL : s);
+  pl_value d = s->flags & (PL_FLAG_BORROWED | PL_FLAG_LENT) ? pl_value_copy(c, &spec, s) : pl_value_new(c, &spec, s);
   pl_resume(c);
-  if (d != PL_NONE && (s->flags & PL_FLAG_BORROWED))
-    memcpy(pl_slot_find(c, d)->data, s->data, (size_t)s->count * pl_dtype_size(s->dtype));
   return d;
 }
 

@@ -31,6 +31,7 @@ enum {
   PL_FLAG_ACTIVE = 16,   /* depends on the inputs of an open region */
   PL_FLAG_CONSTANT = 32, /* a number of a rule, or of a body: not captured but copied into the body */
   PL_FLAG_NUMBER = 64,   /* a number that a traced function met: a cell of its numbers when it is recorded */
+  PL_FLAG_LENT = 128,    /* its memory is another's, for a while: what would share it copies it */
   PL_FLAG_CHECK = PL_FLAG_PARAMETER | PL_FLAG_BORROWED,
 };
 
@@ -84,8 +85,12 @@ pl_value pl_value_new(pl_context *c, const pl_spec *spec, const pl_slot *share);
 pl_value pl_value_resource(pl_context *c, pl_resource *r); /* takes r over; destroys it on an error */
 pl_value pl_value_traced(pl_context *c, const pl_spec *spec); /* without data; belongs to the open trace */
 void pl_spec_of(const pl_slot *s, pl_spec *spec);
-/* A handle, the caller's, to memory that is not ours and must stay until it is released (and is then surely dead). */
+/* A handle to a tensor's memory that is not ours and must stay until the handle is ended: then it is dead, or, where a
+ * recording or somebody else holds it, has memory of its own. */
 pl_value pl_value_over(pl_context *c, const pl_slot *s);
+void pl_value_over_end(pl_context *c, pl_value v);
+/* A copy of a slot's tensor. */
+pl_value pl_value_copy(pl_context *c, const pl_spec *spec, const pl_slot *from);
 /* The resource of this name in a slot; NULL, with the error set, for anything else. */
 bool pl_slot_unknown(pl_context *c, const pl_slot *s); /* true, with the error set, for a traced value */
 pl_resource *pl_slot_resource(pl_context *c, const pl_slot *s, const char *name);

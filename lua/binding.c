@@ -66,6 +66,7 @@ int fail(lua_State *L, const char *format, ...) {
 int fail_engine(lua_State *L, binding *b) {
   push_where(L);
   lua_pushstring(L, pl_error_message(b->c));
+  b->failed = pl_error_status(b->c);
   lua_pushstring(L, pl_error_status(b->c) == PL_ERROR_INTERRUPT && pl_suspended(b->c) ? " pl.resume() goes on" : "");
   pl_clear(b->c);
   lua_concat(L, 3);
@@ -839,10 +840,10 @@ static int load_module(lua_State *L) {
   return 1;
 }
 
-static void push_op(lua_State *L, binding *b, lua_CFunction f, const pl_op *op) {
+void push_op_function(lua_State *L, binding *b, const pl_op *op) {
   lua_pushlightuserdata(L, b);
   lua_pushlightuserdata(L, (void *)op);
-  lua_pushcclosure(L, f, 2);
+  lua_pushcclosure(L, call_op, 2);
 }
 
 static void open_tensors(lua_State *L, binding *b, int core) {
@@ -876,7 +877,7 @@ static void open_tensors(lua_State *L, binding *b, int core) {
   for (int i = 0; pl_op_at(i); i++) {
     const pl_op *op = pl_op_at(i);
     if (pl_op_internal(op)) continue;
-    push_op(L, b, call_op, op);
+    push_op_function(L, b, op);
     lua_pushvalue(L, -1);
     lua_setfield(L, core, pl_op_name(op));
     if (pl_op_inputs(op) > 0) lua_setfield(L, table, pl_op_name(op));
@@ -920,6 +921,7 @@ __attribute__((visibility("default"))) int luaopen_perilune(lua_State *L) {
     open_programs(L, b, core);
     open_solvers(L, b, core);
     open_jacobians(L, b, core);
+    open_user_ops(L, b, core);
     lua_getfield(L, LUA_REGISTRYINDEX, "_LOADED");
     lua_pushvalue(L, core);
     lua_setfield(L, -2, "perilune.core");

@@ -24,6 +24,8 @@ typedef struct {
     int source;
     bool internal;
   } sources[PL_SOURCES];
+  pl_status failed;             /* of the last error that was raised in Lua */
+  struct user_ops *user_ops;    /* user_ops.c */
   int depth;                    /* of core.call; the functions called stand in `functions` from index PL_SOURCES + 1 */
   const pl_op *call; /* that runs a program */
   size_t next_step, soft_limit; /* of bytes in use: when to step the collector, when to collect */
@@ -106,6 +108,9 @@ void open_solvers(lua_State *L, binding *b, int core);      /* solvers.c */
 void open_jacobians(lua_State *L, binding *b, int core);    /* jacobian.c: behind open_programs */
 pl_body *program_at(lua_State *L, int i, int *n_in, int *n_out);
 int push_pattern(lua_State *L, binding *b, pl_object *pattern);   /* takes a reference of its own */
+void open_user_ops(lua_State *L, binding *b, int core);     /* user_ops.c */
+/* Pushes the function of an op: tensors, then attributes by position, or by name in a last table. */
+void push_op_function(lua_State *L, binding *b, const pl_op *op);
 
 pl_context *perilune_context(lua_State *L);
 int luaopen_perilune(lua_State *L);

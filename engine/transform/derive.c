@@ -135,7 +135,10 @@ pl_derived *pl_body_vjp(pl_context *c, pl_body *b, const uint8_t *need, const ui
       made = pl_trace_close(c, t, n_out, w.x, true, n_known, w.list_a, w.list_b);
     }
     pl_region_free(r);
-    if (t) pl_tape_free(c, t);
+    if (t) {
+      pl_trace_abandon(c, t);
+      pl_tape_free(c, t);
+    }
     pl_memory_free(c, reached);
     if (made) d = pl_derived_keep(c, b, DERIVED_VJP, n_key, w.key, made, b->n_in, w.list);
   }

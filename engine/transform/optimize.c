@@ -743,7 +743,7 @@ static bool plan_memory(build *u) {
   for (int v = 0; v < u->n_values; v++)
     if (e->places[v].kind == PL_AT_OUTPUT) e->late[e->n_late++] = v;
   e->simple = true;
-  for (int k = 0; k < e->n_units; k++) e->simple = e->simple && e->units[k].kind != PL_UNIT_STEP && !e->units[k].op->host;
+  for (int k = 0; k < e->n_units; k++) e->simple = e->simple && e->units[k].op->kind != PL_OPAQUE;
   for (int v = 0; v < u->n_values; v++) {
     const fact *f = &u->fact[v];
     e->simple = e->simple && count_of(&e->specs[v]) <= 4 * PL_BLOCK;

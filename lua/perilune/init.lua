@@ -19,6 +19,9 @@ for _, name in ipairs{"scan", "while_loop", "cond", "checkpoint", "newton", "res
 pl.compile = require("perilune.compile").compile
 
 pl.map = require "perilune.map"
+local user_op = require "perilune.user_op"
+pl.op, pl.load_op = user_op.op, user_op.load_op
+
 pl.tree = require "perilune.tree"
 pl.rng = require "perilune.rng"
 
