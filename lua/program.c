@@ -302,6 +302,10 @@ static int continue_run(lua_State *L) {
 
 static int suspended(lua_State *L) { return lua_pushnumber(L, (double)pl_suspended(binding_of(L)->c)), 1; }
 
+static int interrupt(lua_State *L) { /* as Ctrl-C does, for tests */
+  pl_interrupt(binding_of(L)->c);
+  return 0;
+}
 static int tracing(lua_State *L) { return lua_pushboolean(L, pl_tracing(binding_of(L)->c)), 1; }
 static int split(lua_State *L) {
   lua_pushnumber(L, (double)pl_checkpoint_split(check_integer(L, 1, "steps"), check_integer(L, 2, "checkpoints")));
@@ -387,6 +391,7 @@ void open_programs(lua_State *L, binding *b, int core) {
                                        {"continue", continue_run},
                                        {"suspended", suspended},
                                        {"tracing", tracing},
+                                       {"interrupt", interrupt},
                                        {"plain", set_plain},
                                        {"split", split},
                                        {"load", load_body},

@@ -165,7 +165,7 @@ static int64_t checkpoints_of(const pl_attr *attrs) { return attrs[2].n > 0 ? at
 int64_t pl_checkpoint_split(int64_t steps, int64_t free_) {
   if (free_ < 1 || steps < 1) return 1;
   if (free_ >= steps - 1) return 1;
-  int64_t reps = 0, range = 1, s = free_;
+  int64_t reps = 0, range = 1, s = free_ + 1; /* with the one at the start */
   while (range < steps) {
     reps++;
     range = range * (reps + s) / reps;

@@ -10,13 +10,17 @@ local compile = {}
 local function upvalues_of(f)
   local list, seen = {}, {}
   local function look(g)
-    if seen[g] or debug.getinfo(g, "S").what == "C" or debug.getinfo(g, "S").source:find("^@perilune:") then return end
+    local info = debug.getinfo(g, "S")
+    if seen[g] or info.what == "C" then return end
     seen[g] = true
+    local own = info.source:find("^@perilune:") -- grad(f), say: f is what is looked for
     for i = 1, 250 do
       local name, value = debug.getupvalue(g, i)
       if not name then break end
       local kind = type(value)
-      if kind == "function" or kind == "number" or kind == "string" or kind == "boolean" or core.is_tensor(value) then
+      if own then
+        if kind == "function" then look(value) elseif program.is_compiled(value) then look(value:source()) end
+      elseif kind == "function" or kind == "number" or kind == "string" or kind == "boolean" or core.is_tensor(value) then
         list[#list + 1], list[#list + 2], list[#list + 3] = g, i, value
         if kind == "function" then look(value) end
       end

@@ -174,7 +174,8 @@ local function tangent_list(leaves, t, what)
   local other = tree.leaves(t)
   if #other ~= #leaves then core.fail(("%s: the tree has %d leaves, %d are needed"):format(what, #other, #leaves)) end
   local list = {}
-  for k, leaf in ipairs(other) do list[k] = leaf.number and core.tensor(leaf.value) or leaf.value end
+  -- under handles of their own: a parameter may be its own tangent
+  for k, leaf in ipairs(other) do list[k] = leaf.number and core.tensor(leaf.value) or core.reshape(leaf.value, leaf.value.shape) end
   return list
 end
 
@@ -200,6 +201,16 @@ function derivative.vjp(f, x)
   return value, pullback
 end
 
+-- Derivatives of compiled functions as compiled functions of their own, outside recordings: everything in one program.
+local programs = setmetatable({}, {__mode = "k"})
+local function compiled(f, kind, make)
+  if not core.program.is_compiled(f) or core.recording() then return nil end
+  local own = programs[f] or {}
+  programs[f] = own
+  own[kind] = own[kind] or core.program.compiled(make(f:source()))
+  return own[kind]
+end
+
 --- The value of f at x and its derivative along the tangent t.
 ---@param f function
 ---@param x any  tree of parameters
@@ -208,6 +219,8 @@ end
 ---@return any tangent  like the value
 function derivative.jvp(f, x, t)
   check_function(f, "jvp")
+  local whole = compiled(f, "jvp", function(source) return function(p, v) return derivative.jvp(source, p, v) end end)
+  if whole then return whole(x, t) end
   local leaves, tensors, names, form = parameters(x)
   local tangents = tangent_list(leaves, t, "jvp")
   local region, inputs = core.open(tensors, names)
@@ -234,6 +247,12 @@ function derivative.hvp(f)
   check_function(f, "hvp")
   return function(x, v)
     local leaves, tensors, names, form = parameters(x)
+    local whole = compiled(f, "hvp", derivative.hvp)
+    if whole then
+      local values = {}
+      for k, leaf in ipairs((tree.leaves(whole(x, v)))) do values[k] = leaf.value end
+      return results(form, leaves, values, true)
+    end
     local tangents = tangent_list(leaves, v, "hvp")
     local region, inputs = core.open(tensors, names)
     local out = call(region, f, tree.build(form, inputs))
