@@ -50,13 +50,26 @@ static int32_t greedy(pl_context *c, const side *s, const int32_t *order, int32_
   return colours;
 }
 
+/* Every vertex its own. */
+static int32_t all_different(int32_t n, int32_t *colour) {
+  for (int32_t v = 0; v < n; v++) colour[v] = v;
+  return n;
+}
+
+enum { DENSE = 4 }; /* each its own colour costs at most that many times the least number */
+
 static int32_t colour_side(pl_context *c, const side *s, int32_t *colour) {
   int32_t n = s->n, best = -1, most = 0;
+  double work = 0;
+  for (int32_t h = 0; h < s->hubs; h++) {
+    int32_t length = s->at[h + 1] - s->at[h];
+    if (length > most) most = length;
+    work += (double)length * length;
+  }
+  if (most == n || (work > 2e10 && most > n / DENSE)) return all_different(n, colour);
   int32_t *order = new_ints(c, n), *forbidden = new_ints(c, n + 1), *other = new_ints(c, n);
   int64_t *weight = pl_memory_new(c, ((size_t)n + 1) * sizeof *weight);
   if (order && forbidden && other && weight) {
-    for (int32_t h = 0; h < s->hubs; h++)
-      if (s->at[h + 1] - s->at[h] > most) most = s->at[h + 1] - s->at[h];
     for (int32_t v = 0; v < n; v++) {
       weight[v] = 0;
       for (int32_t e = s->ptr[v]; e < s->ptr[v + 1]; e++) weight[v] += s->at[s->hub[e] + 1] - s->at[s->hub[e]] - 1;
@@ -91,53 +104,79 @@ int32_t pl_colour_rows(pl_context *c, pl_pattern *p, int32_t *colour) {
 
 /* The greedy star colouring (section 4 of the paper; algorithm 4.1 of Gebremedhin, Tarafdar, Manne, Pothen, SIAM J.
  * Sci. Comput. 29, 2007). A colour is forbidden for v when a neighbour has it; when a vertex behind a neighbour without
- * colour has it; and when v - w - x - y would have two, w and y having one. */
+ * colour has it; and when v - w - x - y would have two, w and y having one. For the last each w has a list of those
+ * neighbours x that have another neighbour of w's colour, so that a vertex with many neighbours costs no more than they
+ * are. */
+typedef struct {
+  uint64_t key;         /* vertex x and a colour, + 1 */
+  int32_t count, first; /* x's neighbours of that colour */
+} meeting;
+typedef struct {
+  int32_t x, next;
+} link;
+
 int32_t pl_colour_star(pl_context *c, pl_pattern *p, int32_t *colour) {
-  int32_t n = p->rows, colours = 0;
+  int32_t n = p->rows, colours = 0, n_links = 0;
   if (c->status) return -1;
   if (p->rows != p->cols) {
     pl_error(c, PL_ERROR_SHAPE, "a star colouring needs a symmetric pattern, not one of {%d, %d}", p->rows, p->cols);
     return -1;
   }
-  int32_t *order = new_ints(c, n), *forbidden = new_ints(c, n + 1);
+  if (n > 500 && p->nnz > (int64_t)n * n / DENSE) return all_different(n, colour);
+  uint64_t size = 64;
+  while (size < 2 * (uint64_t)p->nnz) size *= 2;
+  int32_t *order = new_ints(c, n), *forbidden = new_ints(c, n + 1), *head = new_ints(c, n);
   int64_t *weight = pl_memory_new(c, ((size_t)n + 1) * sizeof *weight);
-  bool ok = order && forbidden && weight;
-  for (int32_t v = 0; ok && v < n; v++) weight[v] = p->row_ptr[v + 1] - p->row_ptr[v];
+  meeting *meetings = pl_memory_new(c, size * sizeof *meetings);
+  link *links = pl_memory_new(c, ((size_t)p->nnz + 1) * sizeof *links);
+  bool ok = order && forbidden && head && weight && meetings && links;
+  for (int32_t v = 0; ok && v < n; v++) {
+    weight[v] = p->row_ptr[v + 1] - p->row_ptr[v];
+    colour[v] = head[v] = forbidden[v] = -1;
+  }
   ok = ok && largest_first(c, n, weight, order);
-  for (int32_t v = 0; ok && v <= n; v++) forbidden[v] = -1;
-  for (int32_t v = 0; ok && v < n; v++) colour[v] = -1;
+  if (ok) {
+    forbidden[n] = -1;
+    memset(meetings, 0, size * sizeof *meetings);
+  }
 #define EACH(e, u)           \
   int32_t e = p->row_ptr[u]; \
   e < p->row_ptr[u + 1];     \
   e++
+#define LINK(w) (links[n_links] = (link){x, head[w]}, head[w] = n_links++)
   for (int32_t t = 0; ok && t < n; t++) {
     int32_t v = order[t];
     if (t % 256 == 0 && pl_interrupted(c)) break;
     for (EACH(a, v)) {
       int32_t w = p->col[a];
       if (w == v) continue;
-      if (colour[w] >= 0) forbidden[colour[w]] = v;
-      for (EACH(b, w)) {
-        int32_t x = p->col[b];
-        if (x == v || x == w || colour[x] < 0 || forbidden[colour[x]] == v) continue;
-        if (colour[w] < 0) {
-          forbidden[colour[x]] = v;
-          continue;
-        }
-        for (EACH(d, x))
-          if (p->col[d] != w && p->col[d] != x && colour[p->col[d]] == colour[w]) {
-            forbidden[colour[x]] = v;
-            break;
-          }
+      if (colour[w] >= 0) {
+        forbidden[colour[w]] = v;
+        for (int32_t k = head[w]; k >= 0; k = links[k].next)
+          if (links[k].x != v && colour[links[k].x] >= 0) forbidden[colour[links[k].x]] = v;
+      } else {
+        for (EACH(b, w))
+          if (p->col[b] != v && colour[p->col[b]] >= 0) forbidden[colour[p->col[b]]] = v;
       }
     }
     colour[v] = smallest(forbidden, v);
     if (colour[v] >= colours) colours = colour[v] + 1;
+    for (EACH(a, v)) {
+      int32_t x = p->col[a];
+      if (x == v) continue;
+      uint64_t key = (uint64_t)x * (uint64_t)n + (uint64_t)colour[v] + 1, k = pl_hash(5, &key, 8) & (size - 1);
+      while (meetings[k].key && meetings[k].key != key) k = (k + 1) & (size - 1);
+      meeting *m = &meetings[k];
+      if (m->count == 0) m->first = v;
+      m->key = key;
+      if (++m->count == 2) LINK(m->first);
+      if (m->count >= 2) LINK(v);
+    }
   }
 #undef EACH
-  pl_memory_free(c, order);
-  pl_memory_free(c, forbidden);
-  pl_memory_free(c, weight);
+#undef LINK
+  void *parts[] = {order, forbidden, head, weight, meetings, links};
+  for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) pl_memory_free(c, parts[i]);
   return c->status ? -1 : colours;
 }
 

@@ -679,9 +679,9 @@ done:
   pl_memory_free(c, needed);
 }
 
-static bool start(pl_context *c, sets *s, int64_t n) {
+static bool start(sets *s, int64_t n) {
+  pl_context *c = s->c;
   size_t m = (size_t)n + 1;
-  s->c = c;
   s->n = (int32_t)n;
   s->sets_capacity = n + 64;
   s->start = pl_memory_new(c, (size_t)s->sets_capacity * sizeof *s->start);
@@ -736,7 +736,7 @@ static bool analyse(sets *s, pl_context *c, const pl_body *b, const pl_value *in
   uint8_t *flags = pl_memory_new(c, n);
   s->reads = pl_memory_new(c, n);
   int64_t columns = count_of(&b->specs[in]);
-  bool ok = lists && flags && s->reads && start(c, s, columns);
+  bool ok = lists && flags && s->reads && start(s, columns);
   int32_t *own = ok ? new_rows(s, columns) : NULL;
   *rows = NULL;
   if (own) {
@@ -819,7 +819,7 @@ done:
 static pl_pattern *pattern_of(pl_context *c, const pl_body *b, const pl_value *inputs, int out, int in, bool second,
                               uint8_t *reads) {
   if (!check(c, b, out, in, second)) return NULL;
-  sets s = {.second = second};
+  sets s = {.c = c, .second = second};
   int32_t *rows;
   pl_pattern *p = NULL;
   if (analyse(&s, c, b, inputs, out, in, &rows)) {

@@ -22,7 +22,9 @@ local modes = {forward = true, reverse = true}
 local function read_options(options, what, valid)
   options = check_options(options, valid, what)
   local wrt, mode = options.wrt or 1, options.mode
-  if type(wrt) ~= "number" or wrt < 1 or wrt > 100 or wrt ~= math.floor(wrt) then core.fail(("%s: wrt is the number of an argument, not %s"):format(what, tostring(wrt))) end
+  if type(wrt) ~= "number" or wrt < 1 or wrt > 100 or wrt ~= math.floor(wrt) then
+    core.fail(("%s: wrt is the number of an argument, not %s"):format(what, tostring(wrt)))
+  end
   if mode ~= nil and not modes[mode] then core.fail(("%s: mode is \"forward\" or \"reverse\", not %s"):format(what, tostring(mode))) end
   return wrt, mode
 end
@@ -469,7 +471,7 @@ function jacobian.check_adjoint(f, x, options)
   local a, b = inner(jv, w), inner(v, jw)
   local scale = math.max(math.abs(a), math.abs(b), 1e-3*math.sqrt(inner(jv, jv)*inner(w, w)))
   local difference = a == b and 0 or math.abs(a - b)/scale
-  if not (difference <= rtol) then
+  if difference > rtol or difference ~= difference then
     core.fail(("check_adjoint: forward and reverse mode differ: <J v, w> = %.17g, <v, J' w> = %.17g, by %.3g; at most %g is allowed")
       :format(a, b, difference, rtol))
   end
