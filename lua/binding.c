@@ -289,6 +289,7 @@ typedef struct {
 static int arithmetic(lua_State *L) {
   const operator_data *o = lua_touserdata(L, lua_upvalueindex(1));
   binding *b = o->b;
+  b->L = L;
   const pl_op *op = o->op;
   tensor_data *t[2] = {to_tensor(L, 1), to_tensor(L, 2)};
   pl_value in[2], out;

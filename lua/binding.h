@@ -16,6 +16,7 @@ enum { PL_SOURCES = 64, PL_LIST = 2 * PL_MAX_RANK };
 /* One a Lua state, in a userdata that the registry keeps; every closure has it as its first upvalue. */
 typedef struct {
   pl_context *c;                                                                 /* NULL once the state is closing */
+  lua_State *L;                                                                  /* that runs */
   int owning, borrowed, methods, places, buffers, regions, patterns, optimizers, traces,
       programs, compiled, tracer, stopped; /* registry references of metatables */
   int printer, functions; /* the function that prints tensors; functions whose pointers stand in `sources` */
@@ -25,7 +26,6 @@ typedef struct {
     bool internal;
   } sources[PL_SOURCES];
   pl_status failed;             /* of the last error that was raised in Lua */
-  struct user_ops *user_ops;    /* user_ops.c */
   int depth;                    /* of core.call; the functions called stand in `functions` from index PL_SOURCES + 1 */
   const pl_op *call; /* that runs a program */
   size_t next_step, soft_limit; /* of bytes in use: when to step the collector, when to collect */
@@ -50,7 +50,12 @@ typedef struct {
 #define PL_TENSOR_MAGIC 0x9e3779b97f4a7c15u
 #define PL_BUFFER_MAGIC 0xbf58476d1ce4e5b9u
 
-static inline binding *binding_of(lua_State *L) { return lua_touserdata(L, lua_upvalueindex(1)); }
+/* Every function of ours begins with it: the engine may call back into Lua (a user's op), on the state that runs. */
+static inline binding *binding_of(lua_State *L) {
+  binding *b = lua_touserdata(L, lua_upvalueindex(1));
+  b->L = L;
+  return b;
+}
 
 static inline tensor_data *to_tensor(lua_State *L, int i) {
   tensor_data *t = lua_touserdata(L, i); /* light userdata have length 0 */

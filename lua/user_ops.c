@@ -1,20 +1,13 @@
 /* user_ops.c: ops whose rules are Lua functions (pl.op), ops from C files (pl.load_op), and pointers to tensors' data.
  *
- * The engine may call a rule while any coroutine runs, or from within another rule, so each depth of such calls has a
- * Lua thread of its own, which nobody else resumes. */
+ * Rules run on the Lua thread that called into the engine (b->L), which may be a coroutine: LuaJIT loses track of the
+ * running thread when C code calls into another one. */
 #include "binding.h"
 
 #include <stdio.h>
 #include <string.h>
 
 #include "user_op.h"
-
-enum { THREADS = 40 }; /* more than the engine lets rules nest */
-
-typedef struct user_ops {
-  lua_State *threads[THREADS]; /* anchored in the registry; the next one is made before a rule runs */
-  int depth;
-} user_ops;
 
 /* The rules of one op: a table in the registry. */
 typedef struct {
@@ -32,16 +25,8 @@ typedef struct {
   bool zeros; /* nil and false stand for zero */
 } request;
 
-static lua_State *make_thread(lua_State *L) {
-  lua_State *T = lua_newthread(L);
-  luaL_ref(L, LUA_REGISTRYINDEX); /* for good */
-  return T;
-}
-
 static void push_rule(lua_State *T, const lua_rules *u, const char *name) {
-  user_ops *all = u->b->user_ops;
   luaL_checkstack(T, PL_USER_INPUTS + PL_USER_OUTPUTS + 80, "too many tensors");
-  if (all->depth < THREADS && !all->threads[all->depth]) all->threads[all->depth] = make_thread(T);
   lua_rawgeti(T, LUA_REGISTRYINDEX, u->rules);
   lua_getfield(T, -1, name);
   lua_remove(T, -2);
@@ -131,14 +116,12 @@ static int answer_shape(lua_State *T) {
 static bool ask(lua_CFunction f, request *q) {
   const lua_rules *u = q->rule->data;
   binding *b = u->b;
-  user_ops *all = b->user_ops;
-  lua_State *T = all->depth < THREADS ? all->threads[all->depth] : NULL;
-  if (!T) return false;
+  lua_State *T = b->L;
+  if (!lua_checkstack(T, 8)) return false;
   int top = lua_gettop(T);
   b->failed = PL_OK;
-  all->depth++;
   int status = lua_cpcall(T, f, q);
-  all->depth--;
+  b->L = T;
   if (status) {
     const char *text = lua_tostring(T, -1);
     char other[64];
@@ -220,11 +203,6 @@ static int pointer(lua_State *L) {
 }
 
 void open_user_ops(lua_State *L, binding *b, int core) {
-  user_ops *all = lua_newuserdata(L, sizeof *all);
-  memset(all, 0, sizeof *all);
-  luaL_ref(L, LUA_REGISTRYINDEX);
-  all->threads[0] = make_thread(L);
-  b->user_ops = all;
   lua_newtable(L);
   register_functions(L, b, lua_gettop(L), (const luaL_Reg[]){{"define", define}, {"load", load}, {NULL, NULL}});
   lua_setfield(L, core, "user_ops");
