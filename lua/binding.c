@@ -67,6 +67,7 @@ int fail_engine(lua_State *L, binding *b) {
   push_where(L);
   lua_pushstring(L, pl_error_message(b->c));
   b->failed = pl_error_status(b->c);
+  snprintf(b->message, sizeof b->message, "%s", pl_error_message(b->c));
   lua_pushstring(L, pl_error_status(b->c) == PL_ERROR_INTERRUPT && pl_suspended(b->c) ? " pl.resume() goes on" : "");
   pl_clear(b->c);
   lua_concat(L, 3);

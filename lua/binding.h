@@ -26,6 +26,7 @@ typedef struct {
     bool internal;
   } sources[PL_SOURCES];
   pl_status failed;             /* of the last error that was raised in Lua */
+  char message[1024]; /* and its message */
   int depth;                    /* of core.call; the functions called stand in `functions` from index PL_SOURCES + 1 */
   const pl_op *call; /* that runs a program */
   size_t next_step, soft_limit; /* of bytes in use: when to step the collector, when to collect */

@@ -127,8 +127,11 @@ static bool ask(lua_CFunction f, request *q) {
     char other[64];
     snprintf(other, sizeof other, "(error object is a %s)", luaL_typename(T, -1));
     if (b->failed == PL_ERROR_INTERRUPT) pl_error(b->c, PL_ERROR_INTERRUPT, "interrupted!");
-    pl_error(b->c, b->failed ? b->failed : PL_ERROR_ARGUMENT, "op %s: %s", pl_op_name(q->rule->op),
-             text ? text : other);
+    if (b->failed && !strncmp(b->message, "op ", 3)) /* of an op within this one: said once is enough */
+      pl_error(b->c, b->failed, "%s", b->message);
+    else
+      pl_error(b->c, b->failed ? b->failed : PL_ERROR_ARGUMENT, "op %s: %s", pl_op_name(q->rule->op),
+               text ? text : other);
   }
   lua_settop(T, top);
   return status == 0 && pl_error_status(b->c) == PL_OK;
