@@ -331,11 +331,11 @@ static pl_user_op *load_elementwise(pl_context *c, void *library, const file_op 
   const pl_kernel *d64 = dlsym(library, "pl_partial_f64"), *d32 = dlsym(library, "pl_partial_f32");
   const pl_kernel *h64 = dlsym(library, "pl_second_f64"), *h32 = dlsym(library, "pl_second_f32");
   for (int k = 0; k < u->n; k++) {
-    snprintf(*name, sizeof *name, "%.60s.d%d", op->name, k + 1);
+    snprintf(*name, sizeof *name, "%.50s.d%d", op->name, k + 1);
     u->partial[k] = row_of(u, *name++, op->formula, u->n + 1, d64 ? d64[k] : NULL, d32 ? d32[k] : NULL);
     for (int j = 0; j <= k; j++) {
       int i = k * (k + 1) / 2 + j;
-      snprintf(*name, sizeof *name, "%.60s.d%d%d", op->name, k + 1, j + 1);
+      snprintf(*name, sizeof *name, "%.40s.d%d%d", op->name, k + 1, j + 1);
       u->second[i] = row_of(u, *name++, op->formula, u->n + 1, h64 ? h64[i] : NULL, h32 ? h32[i] : NULL);
     }
   }
