@@ -90,6 +90,7 @@ struct pl_op {
   pl_op_class kind;
   int8_t inputs, outputs; /* inputs -1: any number >= 1 */
   bool internal;          /* not offered to users */
+  uint8_t work;           /* elementwise: an element's cost in additions, where it is more than about two */
   bool in_place;          /* run may be given an output that is input 0's buffer */
   uint8_t dtypes;         /* of its numeric inputs */
   int8_t result;          /* elementwise: dtype of the result, -1 that of the inputs */

@@ -1,9 +1,14 @@
 #include "schedule.h"
 
+#include <cblas.h>
 #include <omp.h>
 #include <string.h>
 
 void pl_set_threads(pl_context *c, int threads) { c->threads = threads > 0 ? threads : omp_get_num_procs(); }
+void pl_blas_threads(int threads) {
+  if (openblas_get_num_threads() != threads) openblas_set_num_threads(threads);
+}
+
 int pl_threads(const pl_context *c) { return c->threads; }
 
 enum { WORTH_THREADS = 1 << 16 }; /* operations: about 30 us of arithmetic against 2 us to wake a team */
@@ -183,5 +188,5 @@ void pl_elementwise(const pl_call *call, pl_dtype dtype, pl_slot *out) {
   j.rank = out->rank;
   memcpy(j.shape, out->shape, sizeof j.shape);
   if (out->count <= PL_BLOCK) run_blocks(&j, 0, out->count);
-  else pl_for(c, run_blocks, &j, out->count, PL_BLOCK, 2);
+  else pl_for(c, run_blocks, &j, out->count, PL_BLOCK, op->work ? op->work : 2);
 }

@@ -10,6 +10,9 @@ enum { PL_BLOCK = 1024 }; /* elements that stay in L1 across the operands of a p
  * elementary operations) is worth it. Stops early, with the error set, on an interrupt. */
 void pl_for(pl_context *c, pl_kernel kernel, const void *args, int64_t n, int64_t grain, double work);
 
+/* Of BLAS, where it differs from what was set last: it belongs to the process. */
+void pl_blas_threads(int threads);
+
 /* Runs an elementwise op's kernel for n elements of the output's shape, broadcasting inputs as it goes. */
 void pl_elementwise(const pl_call *call, pl_dtype dtype, pl_slot *out);
 

@@ -284,6 +284,11 @@ static bool cast_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s
     .name = #op, .formula = text, .kind = PL_ELEMENTWISE, .inputs = 1, .outputs = 1, .dtypes = set, .result = -1, \
     .partial = op##_partial, .sample = smp##_sample                                                               \
   }
+#define COSTLY(op, text, set, smp)                                                                                \
+  {                                                                                                               \
+    .name = #op, .formula = text, .kind = PL_ELEMENTWISE, .inputs = 1, .outputs = 1, .dtypes = set, .result = -1, \
+    .partial = op##_partial, .sample = smp##_sample, .work = 10                                                   \
+  }
 #define BINARY(op, text, set, smp)                                                                                \
   {                                                                                                               \
     .name = #op, .formula = text, .kind = PL_ELEMENTWISE, .inputs = 2, .outputs = 1, .dtypes = set, .result = -1, \
@@ -302,20 +307,30 @@ pl_op pl_ops_elementwise[] = {
     BINARY(div, "x/z; f64 for integers", PL_FLOATS, quotient),
     BINARY(mod, "x - floor(x/z)*z: the remainder, of z's sign; its jumps do not count in the derivative", PL_NUMBERS,
            remainder),
-    BINARY(pow, "x^z; the derivative in z is 0 at x = 0", PL_FLOATS, power),
+    {.name = "pow",
+     .formula = "x^z; the derivative in z is 0 at x = 0",
+     .kind = PL_ELEMENTWISE,
+     .inputs = 2,
+     .outputs = 1,
+     .dtypes = PL_FLOATS,
+     .result = -1,
+     .partial = pow_partial,
+     .sample = power_sample,
+     .in_place = true,
+     .work = 20},
     UNARY(neg, "-x", PL_NUMBERS, wide),
     UNARY(abs, "|x|; derivative 0 at 0", PL_NUMBERS, above),
     UNARY(sign, "-1, 0 or 1; derivative 0", PL_NUMBERS, above),
-    UNARY(exp, "e^x", PL_FLOATS, wide),
-    UNARY(log, "natural logarithm", PL_FLOATS, positive),
-    UNARY(log1p, "log(1 + x), accurate near 0", PL_FLOATS, positive),
-    UNARY(expm1, "e^x - 1, accurate near 0", PL_FLOATS, wide),
+    COSTLY(exp, "e^x", PL_FLOATS, wide),
+    COSTLY(log, "natural logarithm", PL_FLOATS, positive),
+    COSTLY(log1p, "log(1 + x), accurate near 0", PL_FLOATS, positive),
+    COSTLY(expm1, "e^x - 1, accurate near 0", PL_FLOATS, wide),
     UNARY(sqrt, "square root", PL_FLOATS, positive),
     UNARY(square, "x*x", PL_NUMBERS, wide),
-    UNARY(sin, "sine", PL_FLOATS, wide),
-    UNARY(cos, "cosine", PL_FLOATS, wide),
-    UNARY(tan, "tangent", PL_FLOATS, above),
-    UNARY(tanh, "hyperbolic tangent", PL_FLOATS, wide),
+    COSTLY(sin, "sine", PL_FLOATS, wide),
+    COSTLY(cos, "cosine", PL_FLOATS, wide),
+    COSTLY(tan, "tangent", PL_FLOATS, above),
+    COSTLY(tanh, "hyperbolic tangent", PL_FLOATS, wide),
     {.name = "one_minus_square",
      .formula = "1 - x*x: the derivative of tanh in its value",
      .kind = PL_ELEMENTWISE,
@@ -326,7 +341,7 @@ pl_op pl_ops_elementwise[] = {
      .internal = true,
      .partial = one_minus_square_partial,
      .sample = wide_sample},
-    UNARY(sigmoid, "1/(1 + e^-x)", PL_FLOATS, wide),
+    COSTLY(sigmoid, "1/(1 + e^-x)", PL_FLOATS, wide),
     {.name = "softplus",
      .formula = "log(1 + e^(sharpness x))/sharpness",
      .kind = PL_ELEMENTWISE,
@@ -336,7 +351,8 @@ pl_op pl_ops_elementwise[] = {
      .result = -1,
      .attrs = {{"sharpness", PL_AS_REAL, false, 1}},
      .partial = softplus_partial,
-     .sample = softplus_sample},
+     .sample = softplus_sample,
+     .work = 20},
     BINARY(maximum, "the larger of x and z; a tie shares the derivative", PL_NUMBERS, ordered),
     BINARY(minimum, "the smaller of x and z; a tie shares the derivative", PL_NUMBERS, ordered),
     {.name = "chain",

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "../op.h"
+#include "../schedule.h"
 
 /* gemm: op(A) op(B) for {m, k} or {batch, m, k} matrices of one rank; attributes transpose_a, transpose_b. */
 typedef struct {
@@ -36,33 +37,103 @@ static bool gemm_shape(const pl_call *call, pl_spec *out) {
   out->shape[out->rank - 1] = (int32_t)z.n;
   return true;
 }
+/* One matrix product, rows lo .. hi of the result. */
+typedef struct {
+  const sizes *z;
+  bool ta, tb;
+  pl_dtype dtype;
+  const char *a, *b;
+  char *c;
+  int64_t rows; /* a block; batch*blocks pieces of work */
+  int64_t depth; /* of the inner axis, where that is cut: */
+  char *parts;   /* one result a piece */
+} product_args;
+
+/* Rows lo .. hi of the result from entries from .. to of the inner axis, at c. */
+static void product_part(const product_args *p, int64_t batch, int64_t lo, int64_t hi, int64_t from, int64_t to, void *c) {
+  const sizes *z = p->z;
+  CBLAS_TRANSPOSE ta = p->ta ? CblasTrans : CblasNoTrans, tb = p->tb ? CblasTrans : CblasNoTrans;
+  int64_t size = (int64_t)pl_dtype_size(p->dtype);
+  int m = (int)(hi - lo), n = (int)z->n, k = (int)(to - from);
+  int lda = p->ta ? (int)z->m : (int)z->k, ldb = p->tb ? (int)z->k : n;
+  const void *a = p->a + (batch * z->m * z->k + lo * (p->ta ? 1 : z->k) + from * (p->ta ? z->m : 1)) * size,
+             *b = p->b + (batch * z->k * z->n + from * (p->tb ? 1 : z->n)) * size;
+  if (p->dtype == PL_F64) {
+    if (n == 1) cblas_dgemv(CblasRowMajor, ta, p->ta ? k : m, p->ta ? m : k, 1, a, lda, b, 1, 0, c, 1);
+    else cblas_dgemm(CblasRowMajor, ta, tb, m, n, k, 1, a, lda, b, ldb, 0, c, n);
+  } else {
+    if (n == 1) cblas_sgemv(CblasRowMajor, ta, p->ta ? k : m, p->ta ? m : k, 1, a, lda, b, 1, 0, c, 1);
+    else cblas_sgemm(CblasRowMajor, ta, tb, m, n, k, 1, a, lda, b, ldb, 0, c, n);
+  }
+}
+
+static void product_rows(const product_args *p, int64_t batch, int64_t lo, int64_t hi) {
+  const sizes *z = p->z;
+  product_part(p, batch, lo, hi, 0, z->k, p->c + (batch * z->m + lo) * z->n * (int64_t)pl_dtype_size(p->dtype));
+}
+
+/* Pieces lo .. hi of the inner axis, each into its own result. */
+static void product_depths(const void *args, int64_t lo, int64_t hi) {
+  const product_args *p = args;
+  const sizes *z = p->z;
+  for (int64_t i = lo; i < hi; i++) {
+    int64_t from = i * p->depth, to = from + p->depth;
+    product_part(p, 0, 0, z->m, from, to < z->k ? to : z->k, p->parts + i * z->m * z->n * (int64_t)pl_dtype_size(p->dtype));
+  }
+}
+
+static void product_blocks(const void *args, int64_t lo, int64_t hi) {
+  const product_args *p = args;
+  int64_t blocks = (p->z->m + p->rows - 1) / p->rows;
+  for (int64_t i = lo; i < hi; i++) {
+    int64_t first = i % blocks * p->rows, end = first + p->rows;
+    product_rows(p, i / blocks, first, end < p->z->m ? end : p->z->m);
+  }
+}
+
+/* Products below this many operations are no work for BLAS's own threads: it wakes them for each. They are cut into blocks
+ * of rows that depend on the sizes alone, so that the result does not depend on threads. */
+enum { BLAS_THREADS = 50000000, ROW_BLOCK = 200000 };
+
 static void gemm_run(const pl_call *call, pl_slot **out) {
   sizes z;
   if (!gemm_sizes(call, &z)) return;
-  CBLAS_TRANSPOSE ta = call->attrs[0].i ? CblasTrans : CblasNoTrans, tb = call->attrs[1].i ? CblasTrans : CblasNoTrans;
-  int m = (int)z.m, n = (int)z.n, k = (int)z.k;
-  int lda = ta == CblasTrans ? m : k, ldb = tb == CblasTrans ? k : n;
   size_t size = pl_dtype_size((pl_dtype)out[0]->dtype);
   if (out[0]->count == 0) return;
-  if (k == 0) {
+  if (z.k == 0) {
     memset(out[0]->data, 0, (size_t)out[0]->count * size);
     return;
   }
-  for (int64_t i = 0; i < z.batch; i++) {
-    if (pl_interrupted(call->c)) return;
-    const void *a = (char *)call->in[0]->data + (size_t)(i * z.m * z.k) * size;
-    const void *b = (char *)call->in[1]->data + (size_t)(i * z.k * z.n) * size;
-    void *c = (char *)out[0]->data + (size_t)(i * z.m * z.n) * size;
-    if (out[0]->dtype == PL_F64) {
-      if (n == 1)
-        cblas_dgemv(CblasRowMajor, ta, ta == CblasTrans ? k : m, ta == CblasTrans ? m : k, 1, a, lda, b, 1, 0, c, 1);
-      else cblas_dgemm(CblasRowMajor, ta, tb, m, n, k, 1, a, lda, b, ldb, 0, c, n);
-    } else {
-      if (n == 1)
-        cblas_sgemv(CblasRowMajor, ta, ta == CblasTrans ? k : m, ta == CblasTrans ? m : k, 1, a, lda, b, 1, 0, c, 1);
-      else cblas_sgemm(CblasRowMajor, ta, tb, m, n, k, 1, a, lda, b, ldb, 0, c, n);
-    }
+  product_args p = {&z, call->attrs[0].i, call->attrs[1].i, (pl_dtype)out[0]->dtype, call->in[0]->data, call->in[1]->data,
+                    out[0]->data, z.m, 0, NULL};
+  double flops = 2.0 * (double)z.m * (double)z.n * (double)z.k;
+  if (flops >= BLAS_THREADS) {
+    pl_blas_threads(call->c->threads);
+    for (int64_t i = 0; i < z.batch && !pl_interrupted(call->c); i++) product_rows(&p, i, 0, z.m);
+    return;
   }
+  pl_blas_threads(1);
+  if (flops > 2.0 * ROW_BLOCK && z.batch == 1 && z.k >= 8 * z.m && z.k >= 256) { /* a gradient of weights: long sums */
+    int64_t blocks = (int64_t)(flops / ROW_BLOCK) < 8 ? (int64_t)(flops / ROW_BLOCK) : 8, count = z.m * z.n;
+    p.depth = ((z.k + blocks - 1) / blocks + 7) & ~(int64_t)7;
+    blocks = (z.k + p.depth - 1) / p.depth;
+    if (!(p.parts = pl_memory_new(call->c, (size_t)(blocks * count) * size + 64))) return;
+    pl_for(call->c, product_depths, &p, blocks, 1, flops / (double)blocks / 8);
+    pl_kernel add = PL_OP(add)->fn[p.dtype];
+    memcpy(out[0]->data, p.parts, (size_t)count * size);
+    for (int64_t i = 1; i < blocks; i++) { /* in this order, whoever computed them */
+      const void *args[] = {out[0]->data, p.parts + i * count * (int64_t)size, out[0]->data};
+      add(args, 0, count);
+    }
+    pl_memory_free(call->c, p.parts);
+    return;
+  }
+  if (flops > 2.0 * ROW_BLOCK) {
+    int64_t blocks = (int64_t)(flops / ROW_BLOCK) < 8 ? (int64_t)(flops / ROW_BLOCK) : 8;
+    p.rows = ((z.m + blocks - 1) / blocks + 7) & ~(int64_t)7;
+  }
+  int64_t pieces = z.batch * ((z.m + p.rows - 1) / p.rows);
+  pl_for(call->c, product_blocks, &p, pieces, 1, flops * (double)z.batch / (double)pieces / 8);
 }
 static pl_value product(pl_context *c, pl_value a, pl_value b, bool ta, bool tb) {
   return a == PL_ZERO || b == PL_ZERO ? PL_ZERO : pl_call2(c, PL_OP(gemm), a, b, (pl_attr[]){PL_INT(ta), PL_INT(tb)});

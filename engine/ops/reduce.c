@@ -32,7 +32,7 @@ static bool extreme_shape(const pl_call *call, pl_spec *out) {
 }
 
 /* {outer, r, inner} -> {outer, inner}, by blocks, level by level. */
-static void reduce_middle(pl_context *c, const char *rows, const char *columns, pl_dtype dtype, const void *x, void *y,
+static void reduce_middle(pl_context *c, pl_kernel rows, pl_kernel columns, pl_dtype dtype, const void *x, void *y,
                           int64_t outer, int64_t r, int64_t inner) {
   int64_t blocks = r > PL_REDUCE_BLOCK ? (r + PL_REDUCE_BLOCK - 1) / PL_REDUCE_BLOCK : 1;
   void *partial = NULL;
@@ -40,10 +40,10 @@ static void reduce_middle(pl_context *c, const char *rows, const char *columns, 
   reduce_args a = {x, partial ? partial : y, r, PL_REDUCE_BLOCK, blocks, inner};
   int64_t per = r < PL_REDUCE_BLOCK ? r : PL_REDUCE_BLOCK;
   if (inner == 1) {
-    pl_for(c, pl_kernel_find(rows, dtype), &a, outer * blocks, 1, (double)per + 1);
+    pl_for(c, rows, &a, outer * blocks, 1, (double)per + 1);
   } else {
     int64_t chunks = (inner + PL_REDUCE_COLUMNS - 1) / PL_REDUCE_COLUMNS;
-    pl_for(c, pl_kernel_find(columns, dtype), &a, outer * blocks * chunks, 1,
+    pl_for(c, columns, &a, outer * blocks * chunks, 1,
            (double)per * (inner < PL_REDUCE_COLUMNS ? (double)inner : PL_REDUCE_COLUMNS) + 1);
   }
   if (partial && c->status == PL_OK) reduce_middle(c, rows, columns, dtype, partial, y, outer, blocks, inner);
@@ -51,7 +51,7 @@ static void reduce_middle(pl_context *c, const char *rows, const char *columns, 
 }
 
 /* Adjacent reduced axes go at once; the last group first, for it lies closest. */
-static void reduce(const pl_call *call, pl_slot *out, const char *rows, const char *columns) {
+static void reduce(const pl_call *call, pl_slot *out, pl_kernel rows, pl_kernel columns) {
   pl_context *c = call->c;
   const pl_slot *x = call->in[0];
   uint32_t set;
@@ -92,10 +92,12 @@ static void reduce(const pl_call *call, pl_slot *out, const char *rows, const ch
   pl_memory_free(c, old);
 }
 
-static void sum_run(const pl_call *call, pl_slot **out) { reduce(call, out[0], "sum_rows", "sum_columns"); }
-static void prod_run(const pl_call *call, pl_slot **out) { reduce(call, out[0], "prod_rows", "prod_columns"); }
-static void max_run(const pl_call *call, pl_slot **out) { reduce(call, out[0], "max_rows", "max_columns"); }
-static void min_run(const pl_call *call, pl_slot **out) { reduce(call, out[0], "min_rows", "min_columns"); }
+#define KERNELS(name) \
+  PL_KERNEL_OF(name##_rows, call->in[0]->dtype), PL_KERNEL_OF(name##_columns, call->in[0]->dtype)
+static void sum_run(const pl_call *call, pl_slot **out) { reduce(call, out[0], KERNELS(sum)); }
+static void prod_run(const pl_call *call, pl_slot **out) { reduce(call, out[0], KERNELS(prod)); }
+static void max_run(const pl_call *call, pl_slot **out) { reduce(call, out[0], KERNELS(max)); }
+static void min_run(const pl_call *call, pl_slot **out) { reduce(call, out[0], KERNELS(min)); }
 
 /* The shape of x with reduced axes 1. */
 static int kept_shape(pl_context *c, pl_value x, const pl_attr *axes, int64_t *shape, int64_t *count) {
@@ -275,7 +277,7 @@ static void norm2_run(const pl_call *call, pl_slot **out) {
   pl_slot *in[] = {&squares};
   pl_call inner = *call;
   inner.in = in;
-  reduce(&inner, out[0], "sum_rows", "sum_columns");
+  reduce(&inner, out[0], PL_KERNEL_OF(sum_rows, squares.dtype), PL_KERNEL_OF(sum_columns, squares.dtype));
   const void *root[] = {out[0]->data, out[0]->data};
   PL_OP(sqrt)->fn[squares.dtype](root, 0, out[0]->count);
   pl_memory_free(c, squares.data);

@@ -246,13 +246,8 @@ pl_derived *pl_body_pushforward(pl_context *c, pl_body *b, const uint8_t *active
 
 /* Cheaper to compute again from what it reads than to write and read once more. */
 static bool is_cheap(const pl_op *op) {
-  static const char *const dear[] = {"exp", "log",  "log1p", "expm1",   "sin",      "cos",
-                                     "tan", "tanh", "pow",   "sigmoid", "softplus", NULL};
   if (op->kind == PL_MOVE || op == PL_OP(cast)) return true;
-  if (op->kind != PL_ELEMENTWISE) return false;
-  for (int i = 0; dear[i]; i++)
-    if (!strcmp(dear[i], op->name)) return false;
-  return true;
+  return op->kind == PL_ELEMENTWISE && !op->work;
 }
 
 typedef struct {

@@ -610,7 +610,7 @@ static bool finish_group(build *u, int unit) {
       q->n_reals_bytes = (uint8_t)(pl_kernel_reals((char *)q->reals, u->e->specs[s->operands[0]].dtype, n, reals) -
                                    (char *)q->reals);
     }
-    g->work += ops[i].kernel ? 2 : 1;
+    g->work += s->op->work ? s->op->work : ops[i].kernel ? 2 : 1;
     u->e->flops += (double)g->count;
   }
   pl_memory_free(c, last);
