@@ -89,9 +89,10 @@ bool pl_run_op(pl_context *c, const pl_call *call, int n_out, const pl_value *ou
 
 enum { PL_GROUP_IN = 3, PL_GROUP_REGISTERS = 48, PL_GROUP_SCRATCH = 48 << 10, PL_GROUP_MICRO = 512 };
 
-typedef enum { PL_READ_WHOLE, PL_READ_NUMBER, PL_READ_VIEW, PL_READ_REGION } pl_reading;
+typedef enum { PL_READ_WHOLE, PL_READ_NUMBER, PL_READ_VIEW, PL_READ_PERIODIC, PL_READ_REGION } pl_reading;
 
-/* A value outside the group: read, or written (always whole). A region is what is put into a slice. */
+/* A value outside the group: read, or written (always whole). Periodic: repeated along the leading axes; laid out once,
+ * longer than a block by its period (limit), in two registers. A region is what is put into a slice. */
 typedef struct {
   pl_reading how;
   uint8_t size;   /* of an element */

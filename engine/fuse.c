@@ -81,6 +81,14 @@ static void run_blocks(const void *args, int64_t lo, int64_t hi) {
       continue;
     }
     outside[k] = scratch + e->scratch * width;
+    if (e->how == PL_READ_PERIODIC) { /* period by period, doubling */
+      int64_t have = e->limit, want = block + e->limit;
+      memcpy(outside[k], u->base[k], (size_t)(have * e->size));
+      for (; have < want; have *= 2) {
+        int64_t more = have < want - have ? have : want - have;
+        memcpy(outside[k] + have * e->size, outside[k], (size_t)(more * e->size));
+      }
+    }
     if (e->how == PL_READ_NUMBER) fill(outside[k], u->base[k], e->size, e->size == 1 ? 8 * first : first);
   }
   for (int64_t b = lo; b < hi; b += block) {
@@ -89,6 +97,7 @@ static void run_blocks(const void *args, int64_t lo, int64_t hi) {
       const pl_external *e = &g->external[k];
       if (e->how == PL_READ_WHOLE) outside[k] = u->base[k] + b * e->size;
       else if (e->how == PL_READ_VIEW) gather_view(g, e, u->base[k], outside[k], b, end);
+      else if (e->how == PL_READ_PERIODIC) outside[k] = scratch + e->scratch * width + b % e->limit * e->size;
     }
     for (int m = 0; m < g->n_micro; m++) {
       const pl_micro *q = &g->micro[m];

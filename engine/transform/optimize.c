@@ -485,6 +485,16 @@ static const char *joined_kernel(const build *u, const struct group_members *m, 
   return NULL;
 }
 
+/* How long what repeats along the leading axes is; 0: the view is none. */
+static int64_t period_of(const pl_group *g, const int64_t *stride) {
+  int64_t n = 1;
+  int a = g->rank - 1;
+  for (; a >= 0 && (stride[a] == n || g->shape[a] == 1); a--) n *= g->shape[a];
+  for (; a >= 0; a--)
+    if (stride[a] != 0 && g->shape[a] != 1) return 0;
+  return n > 1 && n <= PL_BLOCK / 2 ? n : 0;
+}
+
 typedef struct {
   const char *kernel; /* NULL: the op's own */
   int n;              /* operands; 0: left out */
@@ -575,14 +585,32 @@ static bool finish_group(build *u, int unit) {
       for (int k = 0; k < o->n; k++)
         if (in[i][k] >= 0 && last[o->v[k]] == i) taken[in[i][k]] = false;
   }
-  for (int k = 0; k < g->n_external; k++)
-    if (g->external[k].how == PL_READ_NUMBER || g->external[k].how == PL_READ_VIEW) g->external[k].scratch = registers++;
   bool views = false, slices = false;
   for (int k = 0; k < g->n_external; k++)
     views = views || (g->external[k].how == PL_READ_VIEW && g->external[k].stride[g->rank - 1] == 1);
   for (int i = 0; i < m->n; i++) slices = slices || is_region(&u->steps[m->list[i]], 1);
-  g->rows = views && !slices && g->shape[g->rank - 1] >= LONG_ROW;
-  if (g->rows) registers++; /* the last row's */
+  bool walked = g->rows = views && !slices && g->shape[g->rank - 1] >= LONG_ROW;
+  /* views that repeat are laid out once, where there is room for two registers each */
+  int copied = registers + walked;
+  int64_t longest = 64;
+  for (int k = 0; k < g->n_external; k++) {
+    const pl_external *x = &g->external[k];
+    int64_t period = x->how == PL_READ_VIEW && !walked ? period_of(g, x->stride) : 0;
+    copied += x->how == PL_READ_NUMBER || x->how == PL_READ_VIEW ? 1 + (period > 0) : 0;
+    while (longest < period) longest *= 2;
+  }
+  bool repeat = copied * longest * 8 <= PL_GROUP_SCRATCH;
+  for (int k = 0; k < g->n_external; k++) {
+    pl_external *x = &g->external[k];
+    if (x->how != PL_READ_NUMBER && x->how != PL_READ_VIEW) continue;
+    x->scratch = registers++;
+    int64_t period = repeat && !walked && x->how == PL_READ_VIEW ? period_of(g, x->stride) : 0;
+    if (!period) continue;
+    x->how = PL_READ_PERIODIC;
+    x->limit = period;
+    registers++;
+  }
+  if (walked) registers++; /* the last row's */
   g->n_registers = registers;
   int64_t block = PL_BLOCK;
   while (block > 64 && registers * block * 8 > PL_GROUP_SCRATCH) block /= 2;
