@@ -50,6 +50,13 @@ typedef struct {
   int64_t m, k, inner;
 } index_args;
 
+/* y {m, n} = x z: element (i, k) of x at i*row + k*column, z {k, n}, which may be read 64 bytes beyond its end. */
+typedef struct {
+  const void *x, *z;
+  void *y;
+  int64_t m, n, k, row, column, block;
+} gemm_args;
+
 /* y_i for i in counters: key and position of a Philox stream. */
 typedef struct {
   void *y;

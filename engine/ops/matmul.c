@@ -2,6 +2,7 @@
 #include <cblas.h>
 #include <string.h>
 
+#include "../../kernels/shapes.h"
 #include "../op.h"
 #include "../schedule.h"
 
@@ -45,40 +46,21 @@ typedef struct {
   const char *a, *b;
   char *c;
   int64_t rows; /* a block; batch*blocks pieces of work */
-  int64_t depth; /* of the inner axis, where that is cut: */
-  char *parts;   /* one result a piece */
 } product_args;
 
-/* Rows lo .. hi of the result from entries from .. to of the inner axis, at c. */
-static void product_part(const product_args *p, int64_t batch, int64_t lo, int64_t hi, int64_t from, int64_t to, void *c) {
+static void product_rows(const product_args *p, int64_t batch, int64_t lo, int64_t hi) {
   const sizes *z = p->z;
   CBLAS_TRANSPOSE ta = p->ta ? CblasTrans : CblasNoTrans, tb = p->tb ? CblasTrans : CblasNoTrans;
   int64_t size = (int64_t)pl_dtype_size(p->dtype);
-  int m = (int)(hi - lo), n = (int)z->n, k = (int)(to - from);
-  int lda = p->ta ? (int)z->m : (int)z->k, ldb = p->tb ? (int)z->k : n;
-  const void *a = p->a + (batch * z->m * z->k + lo * (p->ta ? 1 : z->k) + from * (p->ta ? z->m : 1)) * size,
-             *b = p->b + (batch * z->k * z->n + from * (p->tb ? 1 : z->n)) * size;
+  int m = (int)(hi - lo), n = (int)z->n, k = (int)z->k, lda = p->ta ? (int)z->m : k, ldb = p->tb ? k : n;
+  const void *a = p->a + (batch * z->m * z->k + lo * (p->ta ? 1 : z->k)) * size, *b = p->b + batch * z->k * z->n * size;
+  void *c = p->c + (batch * z->m + lo) * z->n * size;
   if (p->dtype == PL_F64) {
     if (n == 1) cblas_dgemv(CblasRowMajor, ta, p->ta ? k : m, p->ta ? m : k, 1, a, lda, b, 1, 0, c, 1);
     else cblas_dgemm(CblasRowMajor, ta, tb, m, n, k, 1, a, lda, b, ldb, 0, c, n);
   } else {
     if (n == 1) cblas_sgemv(CblasRowMajor, ta, p->ta ? k : m, p->ta ? m : k, 1, a, lda, b, 1, 0, c, 1);
     else cblas_sgemm(CblasRowMajor, ta, tb, m, n, k, 1, a, lda, b, ldb, 0, c, n);
-  }
-}
-
-static void product_rows(const product_args *p, int64_t batch, int64_t lo, int64_t hi) {
-  const sizes *z = p->z;
-  product_part(p, batch, lo, hi, 0, z->k, p->c + (batch * z->m + lo) * z->n * (int64_t)pl_dtype_size(p->dtype));
-}
-
-/* Pieces lo .. hi of the inner axis, each into its own result. */
-static void product_depths(const void *args, int64_t lo, int64_t hi) {
-  const product_args *p = args;
-  const sizes *z = p->z;
-  for (int64_t i = lo; i < hi; i++) {
-    int64_t from = i * p->depth, to = from + p->depth;
-    product_part(p, 0, 0, z->m, from, to < z->k ? to : z->k, p->parts + i * z->m * z->n * (int64_t)pl_dtype_size(p->dtype));
   }
 }
 
@@ -95,6 +77,75 @@ static void product_blocks(const void *args, int64_t lo, int64_t hi) {
  * of rows that depend on the sizes alone, so that the result does not depend on threads. */
 enum { BLAS_THREADS = 50000000, ROW_BLOCK = 200000 };
 
+/* ---- few columns: kernels/gemm.c ---- */
+
+static bool narrow(const sizes *z, pl_dtype dtype) { return z->n > 1 && z->n <= (dtype == PL_F64 ? 96 : 192) && z->k <= 4096; }
+
+/* The product over entries from .. to of the inner axis, at y; b: {k, n}. */
+static gemm_args narrow_args(const product_args *p, int64_t batch, int64_t from, int64_t to, const char *b, char *y) {
+  const sizes *z = p->z;
+  int64_t size = (int64_t)pl_dtype_size(p->dtype), row = p->ta ? 1 : z->k, column = p->ta ? z->m : 1;
+  return (gemm_args){.x = p->a + (batch * z->m * z->k + from * column) * size,
+                     .z = b + from * z->n * size,
+                     .y = y,
+                     .m = z->m,
+                     .n = z->n,
+                     .k = to - from,
+                     .row = row,
+                     .column = column,
+                     .block = 48};
+}
+
+/* Long sums of small results (gradients of weights) are cut into pieces of the inner axis that depend on its length alone. */
+typedef struct {
+  const product_args *p;
+  const char *b;
+  char *parts;
+  int64_t depth;
+} depth_args;
+static void narrow_depths(const void *args, int64_t lo, int64_t hi) {
+  const depth_args *d = args;
+  const sizes *z = d->p->z;
+  for (int64_t i = lo; i < hi; i++) {
+    int64_t from = i * d->depth, to = from + d->depth < z->k ? from + d->depth : z->k;
+    gemm_args a = narrow_args(d->p, 0, from, to, d->b, d->parts + i * z->m * z->n * (int64_t)pl_dtype_size(d->p->dtype));
+    PL_KERNEL_OF(narrow_gemm, d->p->dtype)(&a, 0, (a.m + a.block - 1) / a.block);
+  }
+}
+
+static void narrow_run(pl_context *c, const product_args *p) {
+  const sizes *z = p->z;
+  int64_t size = (int64_t)pl_dtype_size(p->dtype), count = z->m * z->n, depth = (z->k + 7) / 8;
+  bool deep = z->batch == 1 && z->k >= 8 * z->m && z->k >= 256;
+  char *turned = p->tb ? pl_memory_new(c, (size_t)(z->k * z->n * size) + 64) : NULL;
+  char *parts = deep ? pl_memory_new(c, (size_t)(8 * count * size) + 64) : NULL;
+  for (int64_t batch = 0; batch < z->batch && !c->status; batch++) {
+    const char *b = p->b + batch * z->k * z->n * size;
+    char *y = p->c + batch * count * size;
+    for (int64_t j = 0; p->tb && j < z->n; j++)
+      for (int64_t k = 0; k < z->k; k++) {
+        if (size == 8) ((uint64_t *)turned)[k * z->n + j] = ((const uint64_t *)b)[j * z->k + k];
+        else ((uint32_t *)turned)[k * z->n + j] = ((const uint32_t *)b)[j * z->k + k];
+      }
+    if (p->tb) b = turned;
+    if (!deep) {
+      gemm_args a = narrow_args(p, batch, 0, z->k, b, y);
+      pl_for(c, PL_KERNEL_OF(narrow_gemm, p->dtype), &a, (z->m + a.block - 1) / a.block, 1,
+             (double)(a.block * z->n * z->k) / 4);
+      continue;
+    }
+    int64_t pieces = (z->k + depth - 1) / depth;
+    pl_for(c, narrow_depths, &(depth_args){p, b, parts, depth}, pieces, 1, (double)(count * depth) / 4);
+    memcpy(y, parts, (size_t)(count * size));
+    for (int64_t i = 1; i < pieces; i++) { /* in this order, whoever computed them */
+      const void *args[] = {y, parts + i * count * size, y};
+      PL_OP(add)->fn[p->dtype](args, 0, count);
+    }
+  }
+  pl_memory_free(c, turned);
+  pl_memory_free(c, parts);
+}
+
 static void gemm_run(const pl_call *call, pl_slot **out) {
   sizes z;
   if (!gemm_sizes(call, &z)) return;
@@ -105,29 +156,18 @@ static void gemm_run(const pl_call *call, pl_slot **out) {
     return;
   }
   product_args p = {&z, call->attrs[0].i, call->attrs[1].i, (pl_dtype)out[0]->dtype, call->in[0]->data, call->in[1]->data,
-                    out[0]->data, z.m, 0, NULL};
+                    out[0]->data, z.m};
   double flops = 2.0 * (double)z.m * (double)z.n * (double)z.k;
   if (flops >= BLAS_THREADS) {
     pl_blas_threads(call->c->threads);
     for (int64_t i = 0; i < z.batch && !pl_interrupted(call->c); i++) product_rows(&p, i, 0, z.m);
     return;
   }
-  pl_blas_threads(1);
-  if (flops > 2.0 * ROW_BLOCK && z.batch == 1 && z.k >= 8 * z.m && z.k >= 256) { /* a gradient of weights: long sums */
-    int64_t blocks = (int64_t)(flops / ROW_BLOCK) < 8 ? (int64_t)(flops / ROW_BLOCK) : 8, count = z.m * z.n;
-    p.depth = ((z.k + blocks - 1) / blocks + 7) & ~(int64_t)7;
-    blocks = (z.k + p.depth - 1) / p.depth;
-    if (!(p.parts = pl_memory_new(call->c, (size_t)(blocks * count) * size + 64))) return;
-    pl_for(call->c, product_depths, &p, blocks, 1, flops / (double)blocks / 8);
-    pl_kernel add = PL_OP(add)->fn[p.dtype];
-    memcpy(out[0]->data, p.parts, (size_t)count * size);
-    for (int64_t i = 1; i < blocks; i++) { /* in this order, whoever computed them */
-      const void *args[] = {out[0]->data, p.parts + i * count * (int64_t)size, out[0]->data};
-      add(args, 0, count);
-    }
-    pl_memory_free(call->c, p.parts);
+  if (narrow(&z, p.dtype)) {
+    narrow_run(call->c, &p);
     return;
   }
+  pl_blas_threads(1);
   if (flops > 2.0 * ROW_BLOCK) {
     int64_t blocks = (int64_t)(flops / ROW_BLOCK) < 8 ? (int64_t)(flops / ROW_BLOCK) : 8;
     p.rows = ((z.m + blocks - 1) / blocks + 7) & ~(int64_t)7;
