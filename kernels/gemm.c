@@ -31,13 +31,15 @@ enum { LANES = 64/sizeof(real) };
     }                                                                                                   \
     for (int r = 0; r < R; r++) {                                                                       \
       real *y = (real *)a->y + (i + r)*a->n + j;                                                        \
-      if (columns == N*LANES)                                                                           \
-        for (int v = 0; v < N; v++) *(vec *)(y + v*LANES) = sum[r][v];                                  \
+      for (int v = 0; v + 1 < N; v++) *(vec *)(y + v*LANES) = sum[r][v];                                \
+      if (columns == N*LANES) *(vec *)(y + (N - 1)*LANES) = sum[r][N - 1];                              \
       else                                                                                              \
-        for (int64_t c = 0; c < columns; c++) y[c] = ((const real *)sum[r])[c];                         \
+        for (int c = 0; c < (int)LANES - 1; c++) /* no more: the next row begins there */               \
+          if ((N - 1)*LANES + c < columns) y[(N - 1)*LANES + c] = sum[r][N - 1][c];                     \
     }                                                                                                   \
   }
 TILE(8, 1) TILE(8, 2) TILE(8, 3) TILE(6, 4)
+TILE(4, 1) TILE(4, 2) TILE(4, 3)
 TILE(1, 1) TILE(1, 2) TILE(1, 3) TILE(1, 4)
 
 static void tiles(const gemm_args *a, int64_t i, int64_t rows, int64_t j, int64_t columns) {
@@ -46,6 +48,13 @@ static void tiles(const gemm_args *a, int64_t i, int64_t rows, int64_t j, int64_
     if (n == 1) tile_8_1(a, i, j, columns);
     else if (n == 2) tile_8_2(a, i, j, columns);
     else tile_8_3(a, i, j, columns);
+  if (n < 4 && rows >= 4) {
+    if (n == 1) tile_4_1(a, i, j, columns);
+    else if (n == 2) tile_4_2(a, i, j, columns);
+    else tile_4_3(a, i, j, columns);
+    i += 4;
+    rows -= 4;
+  }
   for (; n == 4 && rows >= 6; i += 6, rows -= 6) tile_6_4(a, i, j, columns);
   for (; rows > 0; i++, rows--)
     if (n == 1) tile_1_1(a, i, j, columns);
