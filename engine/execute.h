@@ -106,6 +106,7 @@ typedef struct {
 
 typedef struct {
   pl_kernel fn;
+  pl_kernel_one one; /* in a group of one element, where there is one */
   uint16_t in[PL_GROUP_IN], out; /* registers, then externals */
   uint8_t n_in, n_reals_bytes;
   double reals[2];
@@ -119,6 +120,7 @@ typedef struct pl_group {
   int rank;
   int32_t shape[PL_MAX_RANK];
   int64_t count, block;
+  bool sliced; /* has slice_set or slice_add */
   bool rows; /* row by row: views whose rows are long are then read where they lie */
   int n_micro, n_registers, n_external;
   pl_micro *micro;

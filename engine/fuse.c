@@ -198,6 +198,20 @@ static void run_rows(const void *args, int64_t lo, int64_t hi) {
   }
 }
 
+/* A group of one element: numbers are read where they are. */
+static void run_one(const bound *u) {
+  const pl_group *g = u->g;
+  _Alignas(64) char scratch[64 * PL_GROUP_REGISTERS];
+  char *p[PL_GROUP_REGISTERS + PL_GROUP_MICRO + 64];
+  for (int r = 0; r < g->n_registers; r++) p[r] = scratch + 64 * r;
+  for (int k = 0; k < g->n_external; k++) p[g->n_registers + k] = u->base[k];
+  for (int m = 0; m < g->n_micro; m++) {
+    const pl_micro *q = &g->micro[m];
+    if (q->one) q->one(p[q->in[0]], p[q->in[1]], p[q->in[2]], p[q->out]);
+    else run_micro(q, p, 1);
+  }
+}
+
 bool pl_group_run(pl_context *c, const pl_group *g, const pl_slot *slots) {
   if (g->count == 0) return true;
   bound u;
@@ -206,7 +220,9 @@ bool pl_group_run(pl_context *c, const pl_group *g, const pl_slot *slots) {
     const pl_external *e = &g->external[k];
     u.base[k] = (char *)slots[e->value].data + e->offset * e->size;
   }
-  if (g->rows) {
+  if (g->count == 1 && !g->sliced) {
+    run_one(&u);
+  } else if (g->rows) {
     int64_t width = g->shape[g->rank - 1], rows = g->count / width;
     pl_for(c, run_rows, &u, rows, 1, g->work * (double)width);
   } else if (g->count <= g->block) run_blocks(&u, 0, g->count);

@@ -29,15 +29,25 @@ int pl_isa(void) {
 }
 
 /* The best version that this machine runs. */
-pl_kernel pl_kernel_find(const char *name, pl_dtype dtype) {
+static const pl_kernel_entry *find(const char *name, pl_dtype dtype) {
   int isa = pl_isa(), best = -1;
-  pl_kernel fn = NULL;
+  const pl_kernel_entry *found = NULL;
   for (const pl_kernel_entry *e = __start_pl_kernels; e < __stop_pl_kernels; e++)
     if (e->dtype == (int)dtype && e->isa <= isa && e->isa > best && !strcmp(e->name, name)) {
       best = e->isa;
-      fn = e->fn;
+      found = e;
     }
-  return fn;
+  return found;
+}
+
+pl_kernel pl_kernel_find(const char *name, pl_dtype dtype) {
+  const pl_kernel_entry *e = find(name, dtype);
+  return e ? e->fn : NULL;
+}
+
+pl_kernel_one pl_kernel_find_one(const char *name, pl_dtype dtype) {
+  const pl_kernel_entry *e = find(name, dtype);
+  return e ? e->one : NULL;
 }
 
 static void start(void) {

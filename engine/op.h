@@ -84,6 +84,8 @@ typedef struct {
 /* kernel(args, lo, hi): indices lo <= i < hi; args points at the inputs' pointers, the outputs' pointers, then the real
  * parameters in the kernel's dtype. */
 typedef void (*pl_kernel)(const void *args, int64_t lo, int64_t hi);
+/* An elementwise kernel for one element. */
+typedef void (*pl_kernel_one)(const void *x, const void *z, const void *w, void *y);
 
 struct pl_op {
   const char *name, *formula;
@@ -140,6 +142,7 @@ static inline int pl_op_results(const pl_op *op, const pl_attr *attrs) {
 void pl_ops_start(void); /* resolves kernels; once */
 /* The kernel of a name that belongs to no row (reductions, moves ...). */
 pl_kernel pl_kernel_find(const char *name, pl_dtype dtype);
+pl_kernel_one pl_kernel_find_one(const char *name, pl_dtype dtype); /* NULL where it is not rounded like the other */
 #define PL_KERNEL_OF(name, dtype)                                    \
   ({                                                                 \
     static pl_kernel _Atomic pl_kernels_[PL_DTYPES];                 \

@@ -7,46 +7,67 @@ typedef struct { const real *x, *z; real *y; } binary_args;
 #define UNARY(name, expression)              \
   typedef unary_args name##_args;            \
   PL_KERNEL(name) { const real x = a.x[i]; a.y[i] = (expression); }
+/* The same for expressions that are rounded alike alone and in vectors. */
+#define EXACT1(name, expression)                                                      \
+  typedef unary_args name##_args;                                                     \
+  PL_EXACT_KERNEL(name) { const real x = a.x[i]; a.y[i] = (expression); }             \
+  PL_ONE(static void name##_one(const void *p, const void *q, const void *r, void *y) { \
+    const real x = *(const real *)p;                                                  \
+    (void)q, (void)r;                                                                 \
+    *(real *)y = (expression);                                                        \
+  })
+#define EXACT2(name, expression)                                                      \
+  typedef binary_args name##_args;                                                    \
+  PL_EXACT_KERNEL(name) { const real x = a.x[i], z = a.z[i]; a.y[i] = (expression); } \
+  PL_ONE(static void name##_one(const void *p, const void *q, const void *r, void *y) { \
+    const real x = *(const real *)p, z = *(const real *)q;                            \
+    (void)r;                                                                          \
+    *(real *)y = (expression);                                                        \
+  })
 #define BINARY(name, expression)             \
   typedef binary_args name##_args;           \
   PL_KERNEL(name) { const real x = a.x[i], z = a.z[i]; a.y[i] = (expression); }
 
 #if PL_DTYPE_ID <= 2
-BINARY(add, x + z)
-BINARY(sub, x - z)
-BINARY(mul, x*z)
-UNARY(neg, -x)
-UNARY(square, x*x)
-UNARY(sign, x > 0 ? 1 : x < 0 ? -1 : x) /* a NaN stays */
+EXACT2(add, x + z)
+EXACT2(sub, x - z)
+EXACT2(mul, x*z)
+EXACT1(neg, -x)
+EXACT1(square, x*x)
+EXACT1(sign, x > 0 ? 1 : x < 0 ? -1 : x) /* a NaN stays */
 /* A NaN in either is the result. */
-BINARY(maximum, x > z || x != x ? x : z)
-BINARY(minimum, x < z || x != x ? x : z)
+EXACT2(maximum, x > z || x != x ? x : z)
+EXACT2(minimum, x < z || x != x ? x : z)
 #endif
 
 #if PL_FLOATING
-UNARY(abs, fabs(x))
-BINARY(div, x/z)
+EXACT1(abs, fabs(x))
+EXACT2(div, x/z)
 BINARY(mod, x - z*floor(x/z)) /* of the divisor's sign, as in Lua */
 BINARY(pow, pow(x, z))
 UNARY(exp, exp(x))
 UNARY(log, log(x))
 UNARY(log1p, log1p(x))
 UNARY(expm1, expm1(x))
-UNARY(sqrt, sqrt(x))
+EXACT1(sqrt, sqrt(x))
 UNARY(sin, sin(x))
 UNARY(cos, cos(x))
 UNARY(tan, tan(x))
 UNARY(tanh, tanh(x))
-UNARY(one_minus_square, 1 - x*x)
+EXACT1(one_minus_square, 1 - x*x)
 UNARY(sigmoid, 1/(1 + exp(-x)))
 /* g*d of the chain rule, 0 where g is 0 whatever d is: what a mask cut off contributes nothing, be it infinite. */
-BINARY(chain, x == 0 ? 0 : x*z)
+EXACT2(chain, x == 0 ? 0 : x*z)
 
 /* Two ops in one pass of a fused group, each rounded as it would be alone. */
 typedef struct { const real *x, *z, *w; real *y; } ternary_args;
 #define TERNARY(name, expression)              \
   typedef ternary_args name##_args;            \
-  PL_KERNEL(name) { const real x = a.x[i], z = a.z[i], w = a.w[i]; a.y[i] = (expression); }
+  PL_EXACT_KERNEL(name) { const real x = a.x[i], z = a.z[i], w = a.w[i]; a.y[i] = (expression); } \
+  PL_ONE(static void name##_one(const void *p, const void *q, const void *r, void *y) {           \
+    const real x = *(const real *)p, z = *(const real *)q, w = *(const real *)r;                  \
+    *(real *)y = (expression);                                                                    \
+  })
 TERNARY(mul_add, x + z*w)
 TERNARY(mul_sub, x - z*w)
 TERNARY(sub_mul, z*w - x)
@@ -59,7 +80,7 @@ PL_KERNEL(softplus) { /* log(1 + exp(b x))/b without overflow */
   a.y[i] = z != z ? z : a.y[i];
 }
 #elif PL_DTYPE_ID == 2
-UNARY(abs, x < 0 ? -x : x)
+EXACT1(abs, x < 0 ? -x : x)
 /* floored; 0 for a zero divisor, and for -1 (whose quotient may overflow) */
 typedef binary_args mod_args;
 PL_ROW_KERNEL(mod) {

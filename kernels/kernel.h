@@ -21,6 +21,7 @@ typedef struct {
   const char *name;
   int isa, dtype;
   void (*fn)(const void *args, int64_t lo, int64_t hi);
+  void (*one)(const void *x, const void *z, const void *w, void *y); /* a single element; NULL: there is none */
 } pl_kernel_entry;
 
 #ifdef PL_REAL
@@ -37,14 +38,22 @@ typedef PL_REAL real;
   }                                                                                              \
   static __device__ void name##_at(const name##_args &a, int64_t i)
 #define PL_ROW_KERNEL PL_KERNEL
+#define PL_EXACT_KERNEL PL_KERNEL
+#define PL_ONE(...)
 #else
 #define PL_FN static inline
-#define PL_ENTRY(name)                                                                                      \
+#define PL_ONE(...) __VA_ARGS__
+#define PL_ENTRY(name, one)                                                                                 \
   static void name##_range(const void *args, int64_t lo, int64_t hi);                                       \
   __attribute__((section("pl_kernels"), used, aligned(8))) static const pl_kernel_entry name##_entry = {    \
-      #name, PL_ISA_ID, PL_DTYPE_ID, name##_range};
-#define PL_KERNEL(name)                                                   \
-  PL_ENTRY(name)                                                          \
+      #name, PL_ISA_ID, PL_DTYPE_ID, name##_range, one};
+#define PL_KERNEL(name) PL_VECTOR_KERNEL(name, 0)
+/* With a function for a single element: only for what is rounded alike alone and in vectors (no calls of libmvec). */
+#define PL_EXACT_KERNEL(name)                                                                               \
+  static void name##_one(const void *x, const void *z, const void *w, void *y);                             \
+  PL_VECTOR_KERNEL(name, name##_one)
+#define PL_VECTOR_KERNEL(name, one)                                       \
+  PL_ENTRY(name, one)                                                     \
   PL_FN void name##_at(const name##_args a, int64_t i);                   \
   static void name##_range(const void *args, int64_t lo, int64_t hi) {    \
     const name##_args a = *(const name##_args *)args;                     \
@@ -54,7 +63,7 @@ typedef PL_REAL real;
   }                                                                       \
   PL_FN void name##_at(const name##_args a, int64_t i)
 #define PL_ROW_KERNEL(name)                                             \
-  PL_ENTRY(name)                                                        \
+  PL_ENTRY(name, 0)                                                     \
   PL_FN void name##_at(const name##_args a, int64_t i);                 \
   static void name##_range(const void *args, int64_t lo, int64_t hi) {  \
     const name##_args a = *(const name##_args *)args;                   \

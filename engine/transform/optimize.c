@@ -589,6 +589,7 @@ static bool finish_group(build *u, int unit) {
   for (int k = 0; k < g->n_external; k++)
     views = views || (g->external[k].how == PL_READ_VIEW && g->external[k].stride[g->rank - 1] == 1);
   for (int i = 0; i < m->n; i++) slices = slices || is_region(&u->steps[m->list[i]], 1);
+  g->sliced = slices;
   bool walked = g->rows = views && !slices && g->shape[g->rank - 1] >= LONG_ROW;
   /* views that repeat are laid out once, where there is room for two registers each */
   int copied = registers + walked;
@@ -623,6 +624,10 @@ static bool finish_group(build *u, int unit) {
     const step_ *s = &u->steps[m->list[i]];
     pl_micro *q = &g->micro[g->n_micro++];
     *q = (pl_micro){.fn = ops[i].kernel ? pl_kernel_find(ops[i].kernel, u->e->specs[s->operands[0]].dtype) : kernel_of(u, s),
+                    .one = g->count == 1 && (ops[i].kernel || s->op->kind == PL_ELEMENTWISE) && !s->op->masks && s->op->result < 0
+                               ? pl_kernel_find_one(ops[i].kernel ? ops[i].kernel : s->op->kernel ? s->op->kernel : s->op->name,
+                                                    u->e->specs[s->operands[0]].dtype)
+                               : NULL,
                     .name = ops[i].kernel ? ops[i].kernel : s->op->name,
                     .op = s->op,
                     .line = s->line,
