@@ -1,4 +1,5 @@
--- Called by bench/run: runs the programs in turn, peers between them, and prints the table.
+-- Called by bench/run: runs the programs in turn, peers between them, and prints the table. The second argument is full, quick, or
+-- the name of a program of programs.lua, which then runs alone.
 local peers, mode = arg[1], arg[2]
 local python = peers .. "/bin/python"
 local has_peers = os.execute("test -x " .. python) == 0
@@ -28,61 +29,176 @@ local rows = {}
 local function row(what, mine, peer, ratio, right, target) rows[#rows + 1] = {what, mine, peer, ratio, right, target} end
 local function least(t) table.sort(t, function(a, b) return a[2] < b[2] end); return t[1] end
 
--- The chain, three times in turn with the peer between.
-local engine, through, torch = {}, {}, {}
-for k = 1, 3 do
-  engine[k] = run("build/release/bench/bench_chain")
-  through[k] = run(ours .. "bench/chain.lua")
-  if has_peers then torch[k] = run(python .. " bench/chain.py") end
-end
-local e, l, t = least(engine), least(through), torch[1] and type(torch[1][2]) == "number" and least(torch)
-local function beside(mine, column) return t and ("%.1f ns"):format(t[column]) or "missing", t and ("%.1f"):format(t[column]/mine) or "-" end
-local right = t and ("gradient %.1e from the peer's"):format(math.abs(l[8]/t[4] - 1)) or "-"
-local p, r = beside(e[1], 1)
-row("chain, engine alone, forward", ("%.1f ns"):format(e[1]), p, r, ("same bits as Lua: %s"):format(tostring(e[4] == l[8])), "45 ns")
-p, r = beside(e[2], 2)
-row("chain, engine alone, with gradient", ("%.1f ns"):format(e[2]), p, r, right, "110 ns")
-for k, shape in ipairs{"hot loop", "200 statements", "loop after them"} do
-  p, r = beside(l[2*k - 1], 1)
-  row("chain through Lua, " .. shape .. ", forward", ("%.1f ns"):format(l[2*k - 1]), p, r, "", "100 ns")
-  p, r = beside(l[2*k], 2)
-  row("chain through Lua, " .. shape .. ", with gradient", ("%.1f ns"):format(l[2*k]), p, r, right, "160 ns or 25 times")
-end
-
-local best
-for _ = 1, 3 do
-  local w = run(ours .. "bench/laplace.lua")
-  if not best or w[2]/w[1] < best[2]/best[1] then best = w end
-end
-local scipy = has_peers and run(python .. " bench/laplace.py")
-row("Laplacian 300 x 300, forward solve", ("%.1f ms"):format(1e3*best[1]), scipy and type(scipy[1]) == "number" and ("%.1f ms (SciPy)"):format(1e3*scipy[1]) or "missing",
-  scipy and type(scipy[1]) == "number" and ("%.1f"):format(scipy[1]/best[1]) or "-", "", "")
-row("Laplacian 300 x 300, value and gradient", ("%.1f ms"):format(1e3*best[2]), ("%.1f ms (forward)"):format(1e3*best[1]), ("%.2f of it"):format(best[2]/best[1]),
-  ("slope off by %.0e"):format(best[3]), "1.15 of forward")
-
 local quick = mode == "quick"
-local small = run(ours .. ("bench/memory.lua %d 8"):format(quick and 1e5 or 1e6))
-local large = run(ours .. ("bench/memory.lua %d %d"):format(quick and 500 or 1e4, 2^20))
-row(("memory, %s gradients of 8 numbers"):format(quick and "10^5" or "10^6"), ("%.1f MB"):format(small[2]), "", ("grows %.2f %%"):format(small[1]), "", "1 %")
-row(("memory, %s gradients with 8 MB temporaries"):format(quick and "500" or "10^4"), ("%.1f MB"):format(large[2]), "", ("grows %.2f %%"):format(large[1]), "", "1 %")
+local names = {"scalar40", "heat", "elementwise", "mlp20", "mlp256", "pinn", "trace1000"}
+local alone
+for _, name in ipairs(names) do alone = alone or mode == name and name end
+local peer_version
 
-local start = {}
-for k = 1, 10 do
-  local ffi = require "ffi"
-  pcall(ffi.cdef, "typedef struct { long s, ns; } bench_time; int clock_gettime(int, bench_time *);")
-  local c = ffi.new "bench_time"
-  ffi.C.clock_gettime(1, c)
-  local t0 = tonumber(c.s) + 1e-9*tonumber(c.ns)
-  os.execute(ours .. "-e ''")
-  ffi.C.clock_gettime(1, c)
-  start[k] = {0, tonumber(c.s) + 1e-9*tonumber(c.ns) - t0}
+if not alone then
+  -- The chain, three times in turn with the peer between.
+  local engine, through, torch = {}, {}, {}
+  for k = 1, 3 do
+    engine[k] = run("build/release/bench/bench_chain")
+    through[k] = run(ours .. "bench/chain.lua")
+    if has_peers then torch[k] = run(python .. " bench/chain.py") end
+  end
+  local e, l, t = least(engine), least(through), torch[1] and type(torch[1][2]) == "number" and least(torch)
+  peer_version = t and "PyTorch " .. tostring(t[5])
+  local function beside(mine, column) return t and ("%.1f ns"):format(t[column]) or "missing", t and ("%.1f"):format(t[column]/mine) or "-" end
+  local right = t and ("gradient %.1e from the peer's"):format(math.abs(l[8]/t[4] - 1)) or "-"
+  local p, r = beside(e[1], 1)
+  row("chain, engine alone, forward", ("%.1f ns"):format(e[1]), p, r, ("same bits as Lua: %s"):format(tostring(e[4] == l[8])), "45 ns")
+  p, r = beside(e[2], 2)
+  row("chain, engine alone, with gradient", ("%.1f ns"):format(e[2]), p, r, right, "110 ns")
+  for k, shape in ipairs{"hot loop", "200 statements", "loop after them"} do
+    p, r = beside(l[2*k - 1], 1)
+    row("chain through Lua, " .. shape .. ", forward", ("%.1f ns"):format(l[2*k - 1]), p, r, "", "100 ns")
+    p, r = beside(l[2*k], 2)
+    row("chain through Lua, " .. shape .. ", with gradient", ("%.1f ns"):format(l[2*k]), p, r, right, "160 ns or 25 times")
+  end
+
+  local best
+  for _ = 1, 3 do
+    local w = run(ours .. "bench/laplace.lua")
+    if not best or w[2]/w[1] < best[2]/best[1] then best = w end
+  end
+  local scipy = has_peers and run(python .. " bench/laplace.py")
+  local solved = scipy and type(scipy[1]) == "number" and scipy[1]
+  row("Laplacian 300 x 300, forward solve", ("%.1f ms"):format(1e3*best[1]), solved and ("%.1f ms (SciPy)"):format(1e3*solved) or "missing",
+    solved and ("%.1f"):format(solved/best[1]) or "-", "", "")
+  row("Laplacian 300 x 300, value and gradient", ("%.1f ms"):format(1e3*best[2]), ("%.1f ms (forward)"):format(1e3*best[1]), ("%.2f of it"):format(best[2]/best[1]),
+    ("slope off by %.0e"):format(best[3]), "1.15 of forward")
+
+  local small = run(ours .. ("bench/memory.lua %d 8"):format(quick and 1e5 or 1e6))
+  local large = run(ours .. ("bench/memory.lua %d %d"):format(quick and 500 or 1e4, 2^20))
+  row(("memory, %s gradients of 8 numbers"):format(quick and "10^5" or "10^6"), ("%.1f MB"):format(small[2]), "", ("grows %.2f %%"):format(small[1]), "", "1 %")
+  row(("memory, %s gradients with 8 MB temporaries"):format(quick and "500" or "10^4"), ("%.1f MB"):format(large[2]), "", ("grows %.2f %%"):format(large[1]), "", "1 %")
+
+  local start = {}
+  for k = 1, 10 do
+    local ffi = require "ffi"
+    pcall(ffi.cdef, "typedef struct { long s, ns; } bench_time; int clock_gettime(int, bench_time *);")
+    local c = ffi.new "bench_time"
+    ffi.C.clock_gettime(1, c)
+    local t0 = tonumber(c.s) + 1e-9*tonumber(c.ns)
+    os.execute(ours .. "-e ''")
+    ffi.C.clock_gettime(1, c)
+    start[k] = {0, tonumber(c.s) + 1e-9*tonumber(c.ns) - t0}
+  end
+  row("perilune -e ''", ("%.1f ms"):format(1e3*least(start)[2]), "", "", "", "20 ms")
 end
-row("perilune -e ''", ("%.1f ms"):format(1e3*least(start)[2]), "", "", "", "20 ms")
+
+-- ---- whole programs ----
+
+-- The numbers of a program's last line; notices and warnings come before it. False, with the output on stderr, where it failed.
+local function numbers(command)
+  local _, text = run(command)
+  local last, words = text:match("([^\n]*)%s*$"), {}
+  for word in last:gmatch("%S+") do words[#words + 1] = tonumber(word) or word end
+  if type(words[1]) ~= "number" then io.stderr:write(command, ":\n", text) end
+  return type(words[1]) == "number" and words
+end
+
+local function keep_least(best, words, times)
+  if not best or not words then return best or words end
+  for k = 1, times do best[k] = math.min(best[k], words[k]) end
+  return best
+end
+
+-- A program's numbers and those of its peers, rows of programs.py, measured in turn: the first `times` are the least of three rounds.
+local function measure(name, times, peer_times)
+  local mine, theirs = nil, {}
+  for _ = 1, quick and 1 or 3 do
+    mine = keep_least(mine, numbers(ours .. "bench/programs.lua " .. name), times)
+    for peer, columns in pairs(has_peers and peer_times or {}) do
+      theirs[peer] = keep_least(theirs[peer], numbers(python .. " bench/programs.py " .. peer), columns)
+    end
+  end
+  if not mine then row(name, "failed", "", "", "", "") end
+  return mine, theirs
+end
+
+local function ms(t) return t < 1e-4 and ("%.2f us"):format(1e6*t) or t < 0.1 and ("%.3g ms"):format(1e3*t) or ("%.0f ms"):format(1e3*t) end
+local function against(what, mine, theirs, peer, right, target)
+  row(what, ms(mine), theirs and ("%s (%s)"):format(ms(theirs), peer) or "missing", theirs and ("%.1f"):format(theirs/mine) or "-", right or "", target or "")
+end
+local function within(what, mine, reference, name, right, target)
+  row(what, ms(mine), ("%s (%s)"):format(ms(reference), name), ("%.2f of it"):format(mine/reference), right or "", target or "")
+end
+
+-- The largest relative difference between `count` numbers that begin at a and at b.
+local function apart(mine, a, theirs, b, count)
+  if not theirs then return "" end
+  local worst = 0
+  for k = 0, count - 1 do worst = math.max(worst, math.abs(mine[a + k]/theirs[b + k] - 1)) end
+  return ("%.0e from the peer's"):format(worst)
+end
+
+local program = {}
+
+function program.scalar40()
+  local m, p = measure("scalar40", 1, {scalar40 = 1})
+  if m then against("40 scalar ops, value and gradient", m[1], p.scalar40 and p.scalar40[1], "JAX", apart(m, 2, p.scalar40, 2, 4), "10") end
+end
+
+function program.heat()
+  local m, p = measure("heat", 2, {heat = 1, heat_jax = 1})
+  if not m then return end
+  local torch, jax = p.heat, p.heat_jax
+  against("heat 64 x 64, 1,000 steps, value and gradient", m[1], torch and torch[1], "PyTorch", apart(m, 5, torch, 2, 3), "8")
+  against("heat 64 x 64, 1,000 steps, value and gradient", m[1], jax and jax[1], "JAX", apart(m, 5, jax, 2, 3))
+  row("heat, peak memory", ("%.1f MB"):format(m[3]/1e6), ("%.1f MB (trajectory)"):format(m[4]/1e6), ("%.2f of it"):format(m[3]/m[4]), "", "1.10 of it")
+  within("heat, 100 checkpoints", m[2], m[1], "stored", "same bits", "2.2 of it")
+end
+
+function program.elementwise()
+  local m, p = measure("elementwise", 4, {elementwise = 3})
+  if not m then return end
+  local peer = p.elementwise or {}
+  local right = apart(m, 5, p.elementwise, 4, 1)
+  within("chain of 10^7", m[1], math.max(m[3], m[4]), m[3] > m[4] and "memory floor" or "arithmetic floor", right, "1.3 of it")
+  against("chain of 10^7", m[1], peer[1], "PyTorch", right)
+  against("chain of 10^7", m[1], peer[3], "JAX", right)
+  against("exp of 10^7", m[2], peer[2], "PyTorch", "agrees with libm", "1.4")
+end
+
+local function net(name, what, against_torch, gradient, tangent, product)
+  local m, p = measure(name, 4, {[name] = 2})
+  if not m then return end
+  local peer = p[name] or {}
+  local right = apart(m, 5, p[name], 3, 2)
+  against(what .. ", value and gradient", m[1], peer[1], "PyTorch", right, against_torch)
+  against(what .. ", value and gradient", m[1], peer[2], "JAX", right)
+  within(what .. ", value and gradient", m[1], m[2], "forward", "", gradient)
+  within(what .. ", jvp", m[3], m[2], "forward", "tangent is g'v", tangent)
+  within(what .. ", hvp", m[4], m[2], "forward", "agrees with differences", product)
+end
+function program.mlp20() net("mlp20", "network 3 x 20", "2", "2.2 of it", "2 of it", "4.5 of it") end
+function program.mlp256() net("mlp256", "network 3 x 256", "", "3 of it", "3 of it", "8 of it") end
+
+function program.pinn()
+  local m, p = measure("pinn", 1, {pinn = 2})
+  if not m then return end
+  local peer = p.pinn or {}
+  local right = apart(m, 2, p.pinn, 3, 2)
+  against("Laplacian of a network, value and gradient", m[1], peer[1], "PyTorch", right, "4")
+  against("Laplacian of a network, value and gradient", m[1], peer[2], "JAX", right)
+end
+
+function program.trace1000()
+  local m = measure("trace1000", 2, {})
+  if m then row("first call of 1,000 ops: trace, optimize, run", ms(m[1]), "", "", ("later ones take %s"):format(ms(m[2])), "5 ms") end
+end
+
+for _, name in ipairs(names) do
+  if not alone or alone == name then program[name]() end
+end
 
 local _, version = run(ours .. "--version")
 print(("%s; %s; %s cores; glibc %s; %s"):format((version:gsub("\n", "")), line("/proc/cpuinfo", "model name%s*:%s*(.*)"),
   (select(2, run "nproc"):gsub("%s", "")), (select(2, run "getconf GNU_LIBC_VERSION"):gsub("glibc ", ""):gsub("%s", "")),
-  t and "PyTorch " .. tostring(t[5]) or "PyTorch is missing: bench/peers installs it"))
+  peer_version or has_peers and "peers as bench/peers installs them" or "PyTorch is missing: bench/peers installs it"))
 print()
 local head = {"what", "ours", "peer", "ratio", "correctness", "target"}
 local width = {}

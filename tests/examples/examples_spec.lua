@@ -107,3 +107,84 @@ describe("coefficient_field", function()
     assert.is_true(example.error < 0.1)
   end)
 end)
+
+describe("heat_scan", function()
+  it("finds a and b within three standard errors", function()
+    local example, text = run "heat_scan"
+    assert.is_truthy(text:find("a = 2.015 +- 0.033\nb = 1.482 +- 0.046\ncorrelation -0.998, chi-squared 37.8", 1, true), text)
+    local x, stderr = example.fit.x, example.stderr
+    assert.is_true(example.fit.converged)
+    assert.is_true(math.abs(x.a - 2) < 3*stderr.a and math.abs(x.b - 1.5) < 3*stderr.b)
+    -- the errors themselves: the Hessian of half the sum of squares by differences of its gradient
+    local slope = pl.grad(function(p) return 0.5*pl.sum(example.residual(p)^2) end)
+    local function column(da, db)
+      local up, down = slope{a = x.a + da, b = x.b + db}, slope{a = x.a - da, b = x.b - db}
+      return (up.a - down.a)/(2*(da + db)), (up.b - down.b)/(2*(da + db))
+    end
+    local aa, ab = column(1e-4, 0)
+    local ba, bb = column(0, 1e-4)
+    local det = aa*bb - ab*ba
+    assert.is_true(math.abs(math.sqrt(bb/det)/stderr.a - 1) < 0.1)
+    assert.is_true(math.abs(math.sqrt(aa/det)/stderr.b - 1) < 0.1)
+  end)
+end)
+
+describe("heat_field", function()
+  it("recovers the field within 5 % in under 20 seconds", function()
+    local start = os.clock()
+    local example, text = run "heat_field"
+    assert.is_truthy(text:find("relative error of k: 0.023", 1, true), text)
+    assert.is_true(os.clock() - start < 20)
+    assert.is_true(example.error < 0.05, ("relative error %.3f"):format(example.error))
+    -- less than a third of the distance from where it began
+    local truth = example.truth
+    assert.is_true(example.error < (pl.norm(truth - 1)/pl.norm(truth)):item()/3)
+  end)
+end)
+
+describe("lotka_volterra", function()
+  local example, text
+  setup(function() example, text = run "lotka_volterra" end)
+
+  it("finds the rates within three standard errors", function()
+    for k, name in ipairs{"a", "b", "c", "d"} do
+      local off = math.abs(example.value[name] - example.truth:item(k))
+      assert.is_true(off < 3*example.stderr[name], name)
+      assert.is_true(example.stderr[name] < 0.03*example.value[name], name)
+    end
+    assert.is_true(example.fit.converged)
+    assert.is_truthy(text:find("a = 0.5419 +- 0.0070\nb = 0.0278 +- 0.0006\nc = 0.0246 +- 0.0004\nd = 0.8050 +- 0.0095", 1, true), text)
+  end)
+
+  it("integrates with order 4, and keeps c u - d log u + b v - a log v", function()
+    local function final(substeps) return example.populations(example.truth, 5, substeps)(-1, ":") end
+    local coarse, middle, fine = final(10), final(20), final(40)
+    local p = math.log((pl.norm(coarse - middle)/pl.norm(middle - fine)):item())/math.log(2)
+    assert.is_true(math.abs(p - 4) < 0.2, ("order %.2f"):format(p))
+    local a, b, c, d = unpack(example.truth:totable())
+    local function energy(u, v) return c*u - d*math.log(u) + b*v - a*math.log(v) end
+    assert.is_true(math.abs(energy(fine:item(1), fine:item(2))/energy(30, 4) - 1) < 1e-5)
+  end)
+end)
+
+describe("lorenz", function()
+  local example, text
+  setup(function() example, text = run "lorenz" end)
+
+  it("has adjoints that agree with tangents to 1e-12", function()
+    assert.is_true(example.growth > 10)
+    assert.is_true(math.abs(example.forward - example.reverse) <= 1e-12*math.abs(example.forward))
+    assert.is_true(example.checked.difference < 1e-10)
+    assert.is_truthy(text:find("tangent grows 3135 times; <J v, w> = 2113.986", 1, true), text)
+  end)
+
+  it("has tangents that agree with differences", function()
+    local function moved(t) return example.integrate{y = example.at.y + t*example.v.y, rates = example.at.rates} end
+    local difference = (moved(1e-8) - moved(-1e-8))/2e-8
+    assert.is_true((pl.norm(difference - example.Jv)/pl.norm(example.Jv)):item() < 1e-5)
+  end)
+
+  it("has the same gradient with checkpoints, bit for bit", function()
+    for _, name in ipairs{"y", "rates"} do assert.are.same(example.stored[name]:totable(), example.recomputed[name]:totable()) end
+  end)
+end)
