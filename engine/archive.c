@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "body.h"
+#include "ops/user.h"
 #include "pattern.h"
 
 static const char magic[8] = "PERILUNE";
@@ -55,10 +56,22 @@ static object_kind kind_of(const pl_attr_spec *spec) {
 
 static const pl_object_type *const types[] = {&pl_pattern_type, &pl_plan_type, &pl_body_type};
 
+/* An op's name in a file; rows of ops defined at run time (user.h) are the identity and a number. */
+static const char *name_of(const pl_op *op, char *name) {
+  if (!op->user) return op->name;
+  snprintf(name, LONGEST_NAME, "%s:%d", op->user->identity, (int)(op - op->user->op));
+  return name;
+}
+
 /* Which op is meant by the name in a file. */
-static const pl_op *find_op(pl_context *c, const char *name) {
-  (void)c;
-  return pl_op_find(name);
+static const pl_op *find_op(pl_context *c, char *name) {
+  char *at = strrchr(name, ':');
+  if (!at) return pl_op_find(name);
+  *at = 0;
+  const pl_op *op = pl_op_find_in(c, name);
+  int row = atoi(at + 1);
+  if (!op || row < 0 || row >= op->user->n_rows) return NULL;
+  return op + row;
 }
 
 /* ---- saving ---- */
@@ -309,7 +322,8 @@ static void write_all(saver *s, sink *w, int program, int n_captured, const pl_v
   put_int(s, s->ops.n);
   for (int k = 0; k < s->ops.n; k++) {
     const pl_op *op = s->ops.items[k];
-    put_name(s, op->name);
+    char name[LONGEST_NAME];
+    put_name(s, name_of(op, name));
     put_byte(s, pl_attr_count(op));
     for (int i = 0; i < pl_attr_count(op); i++) {
       put_name(s, op->attrs[i].name);
@@ -489,7 +503,10 @@ static void read_ops(loader *l) {
   for (; l->n_ops < n && !l->c->status; l->n_ops++) {
     get_name(l, name);
     const pl_op *op = l->c->status ? NULL : find_op(l->c, name);
-    if (!op) LIE(l, "it needs the op '%s', which there is not here", name);
+    if (!op && !l->c->status && strchr(name, '#'))
+      LIE(l, "it needs the op '%.*s' of a C file (content %s): load that file first, with pl.load_op",
+          (int)(strchr(name, '#') - name), name, strchr(name, '#') + 1);
+    else if (!op) LIE(l, "it needs the op '%s', which there is not here", name);
     else if (op->expand) LIE(l, "'%s' is made of other ops and is no instruction", name);
     int n_attrs = get_byte(l);
     if (op && n_attrs != pl_attr_count(op))

@@ -180,6 +180,10 @@ void pl_spec_of(const pl_slot *s, pl_spec *spec) {
   for (int i = 0; i < s->rank; i++) spec->shape[i] = s->shape[i];
 }
 
+bool pl_spec_equal(const pl_spec *a, const pl_spec *b) {
+  return a->dtype == b->dtype && a->rank == b->rank && !memcmp(a->shape, b->shape, (size_t)a->rank * sizeof *a->shape);
+}
+
 pl_value pl_value_over(pl_context *c, const pl_slot *model) {
   pl_slot *s = c->status ? NULL : take_slot(c);
   if (!s) return PL_NONE;

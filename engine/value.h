@@ -85,6 +85,7 @@ pl_value pl_value_new(pl_context *c, const pl_spec *spec, const pl_slot *share);
 pl_value pl_value_resource(pl_context *c, pl_resource *r); /* takes r over; destroys it on an error */
 pl_value pl_value_traced(pl_context *c, const pl_spec *spec); /* without data; belongs to the open trace */
 void pl_spec_of(const pl_slot *s, pl_spec *spec);
+bool pl_spec_equal(const pl_spec *a, const pl_spec *b);
 /* A handle to a tensor's memory that is not ours and must stay until the handle is ended: then it is dead, or, where a
  * recording or somebody else holds it, has memory of its own. */
 pl_value pl_value_over(pl_context *c, const pl_slot *s);

@@ -228,7 +228,7 @@ static bool match(matcher *m, int i) {
 }
 
 /* Pushes a tree of a form. numbers (may be NULL): where a number went in, a number comes out: that of its value, which is
- * released, or, without one, of `numbers`, 8 apart. */
+ * released, or, without one, of `numbers`, 8 apart. There a tensor without a value becomes its number of `numbers` too. */
 static void push_form(lua_State *L, binding *b, const node **at, int keys, int *key, const pl_value **v,
                       const double **numbers) {
   const node *q = (*at)++;
@@ -247,7 +247,9 @@ static void push_form(lua_State *L, binding *b, const node **at, int keys, int *
         return;
       } /* fall through */
     case LEAF_TENSOR:
-      push_value(L, b, *(*v)++);
+      if (numbers && **v == PL_NONE) lua_pushnumber(L, **numbers);
+      else push_value(L, b, **v);
+      ++*v;
       if (numbers) *numbers += 8;
       return;
     case STATIC:
@@ -712,6 +714,28 @@ static int entry_program(lua_State *L) {
   return 3;
 }
 
+/* compiled:results(...) -> number of results, what it returns for these arguments, the numbers of its program's results
+ * in the place of tensors */
+static int entry_results(lua_State *L) {
+  binding *b = binding_of(L);
+  leaves_ leaves;
+  entry *e = need_entry(L, check_compiled(L, 1), 2, &leaves);
+  luaL_checkstack(L, 300, "too many results");
+  int n = e->results.leaves, keys = lua_gettop(L), key = e->arguments.keys;
+  pl_value *none = lua_newuserdata(L, ((size_t)n + 1) * sizeof *none);
+  double *numbers = lua_newuserdata(L, ((size_t)n + 1) * 8 * sizeof *numbers);
+  for (int i = 0; i < n; i++) {
+    none[i] = PL_NONE;
+    numbers[8 * i] = i + 1;
+  }
+  const node *at = e->results.list;
+  const pl_value *v = none;
+  const double *number = numbers;
+  lua_pushnumber(L, e->n_results);
+  for (int i = 0; i < e->n_results; i++) push_form(L, b, &at, keys, &key, &v, &number);
+  return e->n_results + 1;
+}
+
 /* program.hooks(tracer, stopped): called when no program fits, and when a run is interrupted */
 static int set_hooks(lua_State *L) {
   binding *b = binding_of(L);
@@ -748,7 +772,7 @@ static int set_methods(lua_State *L) {
 
 void open_compiled(lua_State *L, binding *b, int table) {
   static const luaL_Reg methods[] = {{"__gc", collect_compiled}, {"__call", call_compiled},   {"gradient", call_gradient},
-                                     {"program", entry_program}, {"source", source_function}, {NULL, NULL}};
+                                     {"program", entry_program}, {"results", entry_results}, {"source", source_function}, {NULL, NULL}};
   b->compiled = new_metatable(L, b, methods);
   lua_pushvalue(L, -1);
   lua_setfield(L, -2, "__index");

@@ -282,6 +282,15 @@ static int inline_body(lua_State *L) {
   return push_list(L, b, body.n_out, out);
 }
 
+/* program:size() -> inputs, results, instructions */
+static int body_size(lua_State *L) {
+  program_info p = check_body(L, 1);
+  lua_pushnumber(L, p.n_in);
+  lua_pushnumber(L, p.n_out);
+  lua_pushnumber(L, (double)p.instructions);
+  return 3;
+}
+
 /* program:text() */
 static int program_text(lua_State *L) {
   binding *b = binding_of(L);
@@ -370,7 +379,7 @@ void open_programs(lua_State *L, binding *b, int core) {
   static const luaL_Reg traces[] = {
       {"close", close_trace}, {"free", free_trace}, {"__gc", free_trace}, {NULL, NULL}};
   static const luaL_Reg bodies[] = {{"gradient", gradient}, {"pushforward", pushforward}, {"inline", inline_body}, {"text", program_text},
-                                    {"save", save_body},
+                                    {"save", save_body}, {"size", body_size},
                                     {"map", map},
                                     {"__gc", collect_body}, {"__tostring", body_text},    {"__eq", same_body},
                                     {NULL, NULL}};

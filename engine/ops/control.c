@@ -6,6 +6,7 @@
 
 #include "../body.h"
 #include "../execute.h"
+#include "../solve/newton.h"
 
 #define BODY(attrs) ((pl_body *)(attrs)[0].object)
 enum { SAVE_ASK, SAVE_NEVER, SAVE_DONE }; /* may be augmented; checkpoint: recompute all; has been augmented */
@@ -1305,6 +1306,7 @@ bool pl_control_check(pl_context *c, const pl_op *op, const pl_attr *attrs, int 
   else if (op == PL_OP(scan_reverse))
     ok = is_layout(&attrs[2], R_LAYOUT) &&
          reverse_fits(BODY(attrs), STEP(attrs), attrs[2].list, &attrs[3], n, in);
+  else if (op == PL_OP(newton)) ok = pl_newton_fits(attrs, n, in);
   if (!ok) pl_error(c, PL_ERROR_ARGUMENT, "%s: its programs, its layout and its inputs do not fit each other", op->name);
   return ok;
 }

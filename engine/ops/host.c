@@ -527,7 +527,7 @@ const pl_op *pl_op_define(pl_context *c, const pl_op_definition *d) {
   for (int k = 0; k < RULES; k++) h->row[k].formula = text;
   h->d.name = h->row[FORWARD].name;
   h->d.formula = text;
-  h->base = (pl_user_op){.op = &h->row[FORWARD], .identity = h->d.name, .free = free_hosted};
+  h->base = (pl_user_op){.op = h->row, .n_rows = RULES, .identity = h->d.name, .free = free_hosted};
   pl_user_op_add(c, &h->base);
   return &h->row[FORWARD];
 }

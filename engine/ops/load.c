@@ -20,6 +20,7 @@ extern const struct pl_text { const char *name, *text; } pl_texts[]; /* the head
 
 enum { PATH = 1024, HEX = 33, MOST_INPUTS = 6, ARGUMENTS = 48 };
 enum { MOST_SECOND = MOST_INPUTS * (MOST_INPUTS + 1) / 2, MOST_FILE = 1 << 24 };
+enum { PARTIAL = 1, SECOND = PARTIAL + MOST_INPUTS, ROWS = SECOND + MOST_SECOND }; /* rows of an elementwise op */
 
 /* As in perilune_op.h. */
 typedef struct {
@@ -238,8 +239,8 @@ typedef struct {
   void *library;
   int n;
   char identity[64 + 1 + HEX];
-  pl_op forward, partial[MOST_INPUTS], second[MOST_SECOND];
-  char names[1 + MOST_INPUTS + MOST_SECOND][72];
+  pl_op rows[ROWS]; /* the op, its partial derivatives, and theirs */
+  char names[ROWS][72];
 } loaded;
 
 static const loaded *loaded_of(const pl_op *op) { return (const loaded *)op->user; }
@@ -249,20 +250,20 @@ static const pl_op *slope(pl_context *c, const pl_op *op, int k) {
   const loaded *u = loaded_of(op);
   const pl_op *d = NULL;
   const char *order = "third";
-  if (op == &u->forward) {
-    d = &u->partial[k];
+  if (op == u->rows) {
+    d = &u->rows[PARTIAL + k];
     if (!d->fn[PL_F64])
       pl_error(c, PL_ERROR_TYPE, "op %s has no derivative: its C file gives none; add PL_PARTIALS { d[0] = ...; }",
                op->name);
     return d->fn[PL_F64] ? d : NULL;
   }
-  if (op >= u->partial && op < u->partial + MOST_INPUTS) {
-    int i = (int)(op - u->partial);
-    d = &u->second[i > k ? i * (i + 1) / 2 + k : k * (k + 1) / 2 + i];
+  if (op < u->rows + SECOND) {
+    int i = (int)(op - u->rows) - PARTIAL;
+    d = &u->rows[SECOND + (i > k ? i * (i + 1) / 2 + k : k * (k + 1) / 2 + i)];
     if (d->fn[PL_F64]) return d;
     order = "second";
   }
-  pl_error(c, PL_ERROR_TYPE, "the C file of op %s does not give its %s derivative%s", u->forward.name, order,
+  pl_error(c, PL_ERROR_TYPE, "the C file of op %s does not give its %s derivative%s", u->rows[0].name, order,
            *order == 's' ? "; add PL_SECOND { h[0][0] = ...; }" : "");
   return NULL;
 }
@@ -327,19 +328,19 @@ static pl_user_op *load_elementwise(pl_context *c, void *library, const file_op 
   snprintf(u->identity, sizeof u->identity, "%.63s#%s", op->name, hash);
   char(*name)[72] = u->names;
   snprintf(*name, sizeof *name, "%.63s", op->name);
-  u->forward = row_of(u, *name++, op->formula, u->n, *f64, *f32);
+  u->rows[0] = row_of(u, *name++, op->formula, u->n, *f64, *f32);
   const pl_kernel *d64 = dlsym(library, "pl_partial_f64"), *d32 = dlsym(library, "pl_partial_f32");
   const pl_kernel *h64 = dlsym(library, "pl_second_f64"), *h32 = dlsym(library, "pl_second_f32");
   for (int k = 0; k < u->n; k++) {
     snprintf(*name, sizeof *name, "%.50s.d%d", op->name, k + 1);
-    u->partial[k] = row_of(u, *name++, op->formula, u->n + 1, d64 ? d64[k] : NULL, d32 ? d32[k] : NULL);
+    u->rows[PARTIAL + k] = row_of(u, *name++, op->formula, u->n + 1, d64 ? d64[k] : NULL, d32 ? d32[k] : NULL);
     for (int j = 0; j <= k; j++) {
       int i = k * (k + 1) / 2 + j;
       snprintf(*name, sizeof *name, "%.40s.d%d%d", op->name, k + 1, j + 1);
-      u->second[i] = row_of(u, *name++, op->formula, u->n + 1, h64 ? h64[i] : NULL, h32 ? h32[i] : NULL);
+      u->rows[SECOND + i] = row_of(u, *name++, op->formula, u->n + 1, h64 ? h64[i] : NULL, h32 ? h32[i] : NULL);
     }
   }
-  u->base = (pl_user_op){.op = &u->forward, .identity = u->identity, .free = free_loaded};
+  u->base = (pl_user_op){.op = u->rows, .n_rows = ROWS, .identity = u->identity, .free = free_loaded};
   pl_user_op_add(c, &u->base);
   return &u->base;
 }

@@ -8,7 +8,8 @@
 /* The list of a context's user ops. */
 typedef struct pl_user_op {
   struct pl_user_op *next;
-  const pl_op *op;
+  const pl_op *op; /* the first of its rows: the op itself, then its derivatives */
+  int n_rows;
   const char *identity;
   void (*free)(pl_context *c, struct pl_user_op *u);
 } pl_user_op;

@@ -13,6 +13,7 @@
 #include "../pattern.h"
 #include "../transform/sparsity.h"
 #include "direct.h"
+#include "newton.h"
 
 /* Attributes: residual (u, theta... -> F), jacobian (u, theta... -> values), pattern, options. Inputs: where to start, theta.
  * Outputs: u, the number of iterations (i64). */
@@ -49,6 +50,17 @@ static bool newton_shape(const pl_call *call, pl_spec *out) {
   out[0] = f->specs[0];
   out[1] = (pl_spec){PL_I64, 0, {0}};
   return true;
+}
+
+bool pl_newton_fits(const pl_attr *attrs, int n, const pl_spec *in) {
+  const pl_body *f = RESIDUAL(attrs), *j = JACOBIAN(attrs);
+  const pl_pattern *p = PATTERN(attrs);
+  if (attrs[3].n != N_OPTIONS || n < 1 || f->n_in != n || j->n_in != n || f->n_out != 1 || j->n_out != 1) return false;
+  for (int i = 0; i < n; i++)
+    if (!pl_spec_equal(&in[i], &f->specs[i]) || !pl_spec_equal(&in[i], &j->specs[i])) return false;
+  const pl_spec *r = &f->specs[f->outputs[0]], *values = &j->specs[j->outputs[0]];
+  return in[0].rank == 1 && in[0].dtype == PL_F64 && pl_spec_equal(r, &in[0]) && values->rank == 1 &&
+         values->dtype == PL_F64 && values->shape[0] == p->nnz && p->rows == in[0].shape[0] && p->cols == p->rows;
 }
 
 typedef struct {

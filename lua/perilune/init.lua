@@ -9,7 +9,7 @@ for _, name in ipairs{"tensor", "zeros", "ones", "full", "arange", "linspace", "
 core.set_printer(function(t) return require "perilune.print"(t) end)
 
 local derivative = require "perilune.derivative"
-for _, name in ipairs{"grad", "value_and_grad", "vjp", "jvp", "hvp", "check_grad"} do pl[name] = derivative[name] end
+for _, name in ipairs{"grad", "value_and_grad", "vjp", "jvp", "hvp", "check_grad", "trace_nan"} do pl[name] = derivative[name] end
 
 local jacobian = require "perilune.jacobian"
 for _, name in ipairs{"jacobian", "hessian", "sparse_jacobian", "sparse_hessian", "linearize", "pointwise_jacobian", "check_adjoint"} do pl[name] = jacobian[name] end
@@ -17,6 +17,7 @@ for _, name in ipairs{"jacobian", "hessian", "sparse_jacobian", "sparse_hessian"
 local control = require "perilune.control"
 for _, name in ipairs{"scan", "while_loop", "cond", "checkpoint", "newton", "resume"} do pl[name] = control[name] end
 pl.compile = require("perilune.compile").compile
+pl.load_program = require("perilune.program_file").load_program
 
 pl.map = require "perilune.map"
 local user_op = require "perilune.user_op"
