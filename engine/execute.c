@@ -1,5 +1,6 @@
 #include "execute.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -180,16 +181,38 @@ static void locate(pl_context *c, uint32_t line) {
   c->located = true;
 }
 
-static void check_finite(pl_context *c, const pl_op *op, uint32_t line, int n_in, pl_slot *const *in, int n_out,
-                         pl_slot *const *out) {
-  for (int i = 0; i < n_out; i++)
-    if (!pl_slot_finite(out[i])) {
-      char text[512];
-      pl_describe_nan(c, op, line, n_in, in, text, sizeof text);
-      pl_error(c, PL_ERROR_NUMERIC, "%s", text);
-      c->located = true;
-      return;
+static void describe_nan(pl_context *c, const pl_op *op, uint32_t at, int n_in, pl_slot *const *in, char *text, size_t size) {
+    char line[PL_TEXT], shape[PL_TEXT];
+    int n = snprintf(text, size, "%s%s%s first gave a NaN or infinity", op->name,
+                     *pl_line_text(c, at, line) ? " at " : "", line);
+    for (int i = 0; i < n_in && i < 3 && n > 0 && (size_t)n < size; i++) {
+      const pl_slot *s = in[i];
+      if (s->flags & PL_FLAG_RESOURCE) continue;
+      double lo = INFINITY, hi = -INFINITY;
+      for (int64_t j = 0; j < s->count && s->dtype <= PL_I64; j++) {
+        double x = s->dtype == PL_F64   ? ((const double *)s->data)[j]
+                   : s->dtype == PL_F32 ? (double)((const float *)s->data)[j]
+                                        : (double)((const int64_t *)s->data)[j];
+        if (x < lo) lo = x;
+        if (x > hi) hi = x;
+      }
+      if (s->count > 0 && s->dtype <= PL_I64)
+        n += snprintf(text + n, size - (size_t)n, "%s argument %d %s from %g to %g", i ? "," : ":", i + 1,
+                      pl_shape_text(shape, s->rank, s->shape), lo, hi);
     }
+}
+
+bool pl_check_finite(pl_context *c, const pl_op *op, uint32_t line, int n_in, pl_slot *const *in, int n_out,
+                     pl_slot *const *out) {
+  for (int i = 0; i < n_out; i++) {
+    if (out[i]->flags & PL_FLAG_RESOURCE || pl_slot_finite(out[i])) continue;
+    char text[512];
+    describe_nan(c, op, line, n_in, in, text, sizeof text);
+    pl_error(c, PL_ERROR_NUMERIC, "%s", text);
+    c->located = true;
+    return false;
+  }
+  return true;
 }
 
 /* Runs units until one has sub-programs (its activation is returned), or the frame is done (NULL), or an error (NULL). */
@@ -227,7 +250,7 @@ static pl_activation *run_units(pl_context *c, pl_frame *f) {
       locate(c, q->line);
       return NULL;
     }
-    if (c->check_finite && q->kind != PL_UNIT_GROUP) check_finite(c, q->op, q->line, q->n_in, in, q->n_out, out);
+    if (c->check_finite && q->kind != PL_UNIT_GROUP) pl_check_finite(c, q->op, q->line, q->n_in, in, q->n_out, out);
     if (c->status) return NULL;
     f->pc++;
   }

@@ -128,6 +128,11 @@ typedef struct pl_group {
   double work;
 } pl_group;
 
+/* False, with the error set, when a result is not finite: "log at script.lua:3 first gave a NaN or infinity: argument 1
+ * {3} from -1 to 2". */
+bool pl_check_finite(pl_context *c, const pl_op *op, uint32_t line, int n_in, pl_slot *const *in, int n_out,
+                     pl_slot *const *out);
+
 bool pl_group_run(pl_context *c, const pl_group *g, const pl_slot *slots);
 
 #endif

@@ -213,9 +213,6 @@ PL_API bool pl_region_vjp(pl_region *r, int n_y, const pl_value *y, const pl_val
 /* dy[j] = sum_k dy[j]/dx[k] * t[k]. The region may still be open: the tangent program is then part of it. t[k] may be
  * PL_ZERO. */
 PL_API bool pl_region_jvp(pl_region *r, int n_y, const pl_value *y, const pl_value *t, pl_value *dy);
-/* Finds the first recorded op of the region with a non-finite result from finite inputs and describes it, with the
- * script's line, in text. False when there is none. */
-PL_API bool pl_region_find_nan(pl_region *r, char *text, size_t size);
 
 #ifdef __cplusplus
 }

@@ -157,54 +157,6 @@ bool pl_slot_finite(const pl_slot *s) {
   return true;
 }
 
-bool pl_region_find_nan(pl_region *r, char *text, size_t size) {
-  pl_context *c = r->context;
-  const pl_program *p = &r->recording->program;
-  int64_t stop = r->open ? p->n : r->stop;
-  if (r->spent) return false;
-  for (int i = 0; i < r->n; i++) {
-    pl_slot *s = pl_slot_find(c, r->inputs[i]);
-    if (s && !pl_slot_finite(s)) {
-      snprintf(text, size, "the parameter %s is not finite itself", r->names[i] ? r->names[i] : "");
-      return true;
-    }
-  }
-  for (int64_t k = r->start; k < stop; k++) {
-    const pl_instruction *q = &p->instructions[k];
-    const uint32_t *o = p->operands + q->operands;
-    bool bad = false;
-    for (int i = 0; i < q->n_out; i++) bad = bad || !pl_slot_finite(pl_slot_at(c, o[q->n_in + i]));
-    if (!bad) continue;
-    pl_slot *in[3];
-    for (int i = 0; i < q->n_in && i < 3; i++) in[i] = pl_slot_at(c, o[i]);
-    pl_describe_nan(c, q->op, q->line, q->n_in, in, text, size);
-    return true;
-  }
-  return false;
-}
-
-void pl_describe_nan(pl_context *c, const pl_op *op, uint32_t at, int n_in, pl_slot *const *in, char *text,
-                     size_t size) {
-    char line[PL_TEXT], shape[PL_TEXT];
-    int n = snprintf(text, size, "%s%s%s first gave a NaN or infinity", op->name,
-                     *pl_line_text(c, at, line) ? " at " : "", line);
-    for (int i = 0; i < n_in && i < 3 && n > 0 && (size_t)n < size; i++) {
-      const pl_slot *s = in[i];
-      if (s->flags & PL_FLAG_RESOURCE) continue;
-      double lo = INFINITY, hi = -INFINITY;
-      for (int64_t j = 0; j < s->count && s->dtype <= PL_I64; j++) {
-        double x = s->dtype == PL_F64   ? ((const double *)s->data)[j]
-                   : s->dtype == PL_F32 ? (double)((const float *)s->data)[j]
-                                        : (double)((const int64_t *)s->data)[j];
-        if (x < lo) lo = x;
-        if (x > hi) hi = x;
-      }
-      if (s->count > 0 && s->dtype <= PL_I64)
-        n += snprintf(text + n, size - (size_t)n, "%s argument %d %s from %g to %g", i ? "," : ":", i + 1,
-                      pl_shape_text(shape, s->rank, s->shape), lo, hi);
-    }
-}
-
 bool pl_replay(pl_region *r, int64_t k, pl_value *outputs) {
   pl_context *c = r->context;
   const pl_program *p = &r->recording->program;

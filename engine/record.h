@@ -46,9 +46,6 @@ bool pl_record(pl_context *c, const pl_op *op, int n_in, pl_slot *const *in, con
 const char *pl_parameter_name(pl_context *c, pl_value v);
 void pl_tape_free(pl_context *c, pl_tape *t);
 bool pl_slot_finite(const pl_slot *s);
-/* "log at script.lua:3 first gave a NaN or infinity: argument 1 {3} from -1 to 2" */
-void pl_describe_nan(pl_context *c, const pl_op *op, uint32_t line, int n_in, pl_slot *const *in, char *text,
-                     size_t size);
 /* Runs instruction k again on its recorded inputs; writes handles of fresh outputs. For tests of replay. */
 bool pl_replay(pl_region *r, int64_t k, pl_value *outputs);
 

@@ -35,7 +35,8 @@ static bool apply_general(pl_context *c, const pl_op *op, int n, const pl_value 
 bool pl_execute(pl_context *c, const pl_op *op, int n, const pl_value *inputs, const pl_attr *attrs, pl_value *outputs,
                 bool donate) {
   /* The common case, kept short: elementwise on tensors of one shape and dtype. */
-  if (c->recording && c->recording->traced) return apply_general(c, op, n, inputs, attrs, outputs, false);
+  if ((c->recording && c->recording->traced) || c->check_finite)
+    return apply_general(c, op, n, inputs, attrs, outputs, false);
   if (op->kind == PL_ELEMENTWISE && n <= 2 && !op->masks && !donate && op->result < 0 && c->status == PL_OK &&
       !c->host.serial && !atomic_load_explicit(&c->interrupted, memory_order_relaxed) && n == op->inputs) {
     pl_slot *in[2] = {pl_slot_find(c, inputs[0]), n == 2 ? pl_slot_find(c, inputs[1]) : NULL};
@@ -251,6 +252,11 @@ static bool apply_general(pl_context *c, const pl_op *op, int n, const pl_value 
       }
     } else {
       ok = run(c, op, &call, dtype, outputs, donate);
+      if (ok && c->check_finite) {
+        pl_slot *out[PL_MAX_OUTPUTS];
+        for (int i = 0; i < n_out; i++) out[i] = pl_slot_at(c, pl_slot_index(outputs[i]));
+        ok = pl_check_finite(c, op, c->line, n, in, n_out, out);
+      }
     }
   }
   if (ok && recorded) {

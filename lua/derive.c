@@ -114,13 +114,6 @@ static int region_jvp(lua_State *L) {
   return 1;
 }
 
-static int region_find_nan(lua_State *L) {
-  char text[512];
-  if (!pl_region_find_nan(check_region(L)->region, text, sizeof text)) return 0;
-  lua_pushstring(L, text);
-  return 1;
-}
-
 /* core.pause(f, ...): f runs unrecorded and what it makes is the caller's */
 static int pause_recording(lua_State *L) {
   binding *b = binding_of(L);
@@ -143,7 +136,7 @@ void open_derivatives(lua_State *L, binding *b, int core) {
       {"open", open_region}, {"pause", pause_recording}, {"recording", recording}, {NULL, NULL}};
   register_functions(L, b, core, functions);
   static const luaL_Reg methods[] = {
-      {"close", close_region}, {"vjp", region_vjp},   {"jvp", region_jvp}, {"find_nan", region_find_nan},
+      {"close", close_region}, {"vjp", region_vjp},   {"jvp", region_jvp},
       {"free", free_region},   {"__gc", free_region}, {NULL, NULL}};
   b->regions = new_metatable(L, b, methods);
   lua_pushvalue(L, -1);

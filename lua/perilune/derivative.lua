@@ -85,26 +85,21 @@ local function with_argument(wrt, value, ...)
   return unpack(args, 1, args.n)
 end
 
--- One evaluation with its gradient. diagnose: at a NaN say where it arose. Returns loss, gradients, aux list, leaves, lost, nan.
-local function evaluate(f, x, wrt, diagnose, ...)
+-- One evaluation with its gradient. Returns loss, gradients, aux list, leaves, form, lost.
+local function evaluate(f, x, wrt, ...)
   local leaves, tensors, names, form = parameters(x)
   local region, inputs = core.open(tensors, names)
   local out = call(region, f, with_argument(wrt, tree.build(form, inputs), ...))
   local loss = guarded(region, pcall(check_loss, out[2]))
   region:close()
   local outermost = not core.recording()
-  local nan
-  if diagnose then
-    local value = loss:item()
-    if value ~= value or value == math.huge or value == -math.huge then nan = region:find_nan() or "the loss itself is not finite" end
-  end
   if outermost then
     loss:promote()
     for k = 3, #out do tree.promote(out[k]) end
   end
   local gradients, reached = guarded(region, pcall(region.vjp, region, {loss}, nil, true))
   if outermost then region:free() end
-  return loss, gradients, out, leaves, form, notice(names, reached), nan
+  return loss, gradients, out, leaves, form, notice(names, reached)
 end
 derivative.evaluate = evaluate
 
@@ -131,7 +126,7 @@ function derivative.value_and_grad(f, options)
   local wrt = options_of(options, "value_and_grad")
   local function general(...)
     local x = select(wrt, ...)
-    local loss, gradients, out, leaves, form, lost = evaluate(f, x, wrt, false, ...)
+    local loss, gradients, out, leaves, form, lost = evaluate(f, x, wrt, ...)
     if lost then tell(lost) end
     local g = results(form, leaves, gradients, not core.recording())
     return loss, g, unpack(out, 3, #out)
@@ -158,6 +153,52 @@ function derivative.grad(f, options)
   return function(...)
     local _, g = both(...)
     return g
+  end
+end
+
+-- The path of the first leaf of a result or an argument that is not finite; what is no tree has none.
+local function not_finite(x, path)
+  if type(x) == "number" then return x - x ~= 0 and path or nil end
+  if is_tensor(x) then return (x.dtype == "f64" or x.dtype == "f32") and core.sum(x - x):item() ~= 0 and path or nil end
+  if type(x) ~= "table" then return nil end
+  local _, leaves = pcall(tree.leaves, x)
+  for _, leaf in ipairs(type(leaves) == "table" and leaves or {}) do
+    if not_finite(leaf.value, "") then return path .. (leaf.path:sub(1, 1) == "[" and "" or ".") .. leaf.path end
+  end
+end
+
+-- Which op, on which line, first gives a NaN or infinity in f(...); where none does, nil. One more call of f, every op checked.
+local function first_nan(f, ...)
+  for k = 1, select("#", ...) do
+    local path = not_finite((select(k, ...)), "argument " .. k)
+    if path then return path .. " is not finite itself" end
+  end
+  core.program.plain(false, true)
+  local out = {core.call(f, ...)}
+  core.program.plain(false, false)
+  if out[1] then return nil end
+  local message = tostring(out[2])
+  if not message:find("first gave a NaN or infinity", 1, true) then error(out[2], 0) end
+  local place, op, rest = message:match("^(.-:%d+): (%S+)( first gave.*)$") -- an op that was called itself
+  return place and ("%s at %s%s"):format(op, place, rest) or message:match("^.-:%d+: (%S+ at .*)$") or message
+end
+derivative.first_nan = first_nan
+
+--- f that looks where NaN comes from: called, it returns what f does while that is finite; else it calls f a second time, every op
+--- checked (those of programs too, one by one), and the error names the op, its line and the range of its arguments.
+---
+---     pl.trace_nan(pl.grad(loss))(x)   -- the reverse sweep too
+---@param f function
+---@return function
+function derivative.trace_nan(f)
+  check_function(f, "trace_nan")
+  return function(...)
+    local out = {core.call(f, ...)}
+    if not out[1] then error(out[2], 0) end
+    local n, found = table.maxn(out), nil
+    for k = 2, n do found = found or not_finite(out[k], "result " .. k - 1) end
+    if found then core.fail(first_nan(f, ...) or found .. " is not finite, but no op made it so: it was given to f") end
+    return unpack(out, 2, n)
   end
 end
 
@@ -283,7 +324,7 @@ function derivative.check_grad(f, x, options)
     if o[key] == nil then core.fail(("check_grad has no option '%s'; it has directions, order, seed"):format(tostring(key))) end
     o[key] = value
   end
-  local loss, gradients, _, leaves, form, lost = evaluate(f, x, 1, true, x)
+  local loss, gradients, _, leaves, form, lost = evaluate(f, x, 1, x)
   tell(lost)
   local f0 = loss:item()
   if f0 ~= f0 then core.fail("check_grad: the loss is NaN") end

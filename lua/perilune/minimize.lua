@@ -117,8 +117,10 @@ return function(f, params, options)
       for k, leaf in ipairs((tree.leaves(g))) do list[k] = leaf.value end
       return loss:item(), list, a
     end
-    local loss, gradients, out, _, _, unreached, nan = derivative.evaluate(f, here, 1, first, here)
-    if first and nan then core.fail(("minimize: the loss is not finite at the start: %s"):format(nan)) end
+    local loss, gradients, out, _, _, unreached = derivative.evaluate(f, here, 1, here)
+    if first and loss:item() - loss:item() ~= 0 then
+      core.fail(("minimize: the loss is not finite at the start: %s"):format(derivative.first_nan(f, here) or "the loss itself is not finite"))
+    end
     if first and unreached then
       lost = unreached
       io.stderr:write("perilune: ", unreached, "\n")
