@@ -129,6 +129,35 @@ static int close_trace(lua_State *L) {
   return 2;
 }
 
+/* trace:integer(x) -> an i64 tensor that stands for x in the program, the number of its cell in the last captured tensor */
+static int trace_integer(lua_State *L) {
+  binding *b = binding_of(L);
+  trace_data *t = check_trace(L);
+  int64_t cell, x = check_integer(L, 2, "a number of a trace");
+  pl_value v = pl_trace_integer(b->c, t->trace, x, &cell);
+  if (v == PL_NONE) fail_engine(L, b);
+  push_handle(L, b, v, false);
+  lua_pushnumber(L, (double)cell);
+  return 2;
+}
+
+/* trace:set(cell, x), before the trace is closed */
+static int trace_set(lua_State *L) {
+  binding *b = binding_of(L);
+  trace_data *t = check_trace(L);
+  int64_t cell = check_integer(L, 2, "a number of a trace"), x = check_integer(L, 3, "a number of a trace");
+  if (!pl_trace_set_integer(b->c, t->trace, cell, x)) fail_engine(L, b);
+  return 0;
+}
+
+/* trace:drop(): the last input, which nothing has read, is none */
+static int trace_drop(lua_State *L) {
+  binding *b = binding_of(L);
+  trace_data *t = check_trace(L);
+  if (!pl_trace_drop(b->c, t->trace)) fail_engine(L, b);
+  return 0;
+}
+
 static int free_trace(lua_State *L) {
   trace_data *t = check_object(L, 1, binding_of(L)->traces, "trace");
   if (t->trace && t->b->c) pl_trace_free(t->b->c, t->trace);
@@ -368,7 +397,7 @@ static int same_body(lua_State *L) { return lua_pushboolean(L, check_body(L, 1).
 
 void open_programs(lua_State *L, binding *b, int core) {
   static const luaL_Reg traces[] = {
-      {"close", close_trace}, {"free", free_trace}, {"__gc", free_trace}, {NULL, NULL}};
+      {"close", close_trace}, {"integer", trace_integer}, {"set", trace_set}, {"drop", trace_drop}, {"free", free_trace}, {"__gc", free_trace}, {NULL, NULL}};
   static const luaL_Reg bodies[] = {{"gradient", gradient}, {"pushforward", pushforward}, {"inline", inline_body}, {"text", program_text},
                                     {"save", save_body},
                                     {"map", map},

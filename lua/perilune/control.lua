@@ -2,6 +2,7 @@
 -- exist while they run.
 local core = require "perilune.core"
 local tree = require "perilune.tree"
+local rng = require "perilune.rng"
 local program = core.program
 
 local control = {}
@@ -37,21 +38,36 @@ local function part(list, offset, n)
 end
 control.part, control.flatten, control.tensors = part, flatten, tensors
 
--- Traces f(inputs...) made by `arguments` from the traced inputs; returns the program, what it captured, forms, and the trace to be
--- freed. Errors free it.
-local function trace(models, rows, f, arguments, results)
+-- Traces f(inputs...) made by `arguments` from the traced inputs; returns the program, what it captured, forms, the trace to be
+-- freed, and its level of random streams. Errors free it. steps, for what runs again and again: {n = how often, carry = flag}; if
+-- random numbers are drawn (level:counts()), the program has a further given input behind the models, the number of the run from 0
+-- on (i64, 0-d), and where it is carried, the next one as a further result.
+local function trace(models, rows, f, arguments, results, steps)
+  if steps then
+    local more = {unpack(models)}
+    more[#more + 1] = rows < #models and core.zeros{1, dtype = "i64"} or core.zeros{dtype = "i64"}
+    if rows == #models then rows = rows + 1 end
+    models = more
+  end
   local t, inputs = program.open(models, rows)
-  local out = {core.call(f, arguments(inputs))}
+  local level = rng.enter(t, steps and table.remove(inputs), steps and steps.n)
   local function give_up(message)
+    level:rewind()
     t:free()
     error(message, 0)
   end
+  local out = {core.call(f, arguments(inputs))}
   if not out[1] then give_up(out[2]) end
   local ok, list, forms = pcall(results, out)
   if not ok then give_up(list) end
-  local closed, body, captured = pcall(t.close, t, list)
+  local closed, body, captured = pcall(function()
+    level:leave()
+    if steps and not level:counts() then t:drop() end
+    if steps and steps.carry and level:counts() then list[#list + 1] = level.step + 1 end
+    return t:close(list)
+  end)
   if not closed then give_up(body) end
-  return body, captured, forms, t
+  return body, captured, forms, t, level
 end
 control.trace = trace
 
@@ -139,7 +155,7 @@ local function prepare(step, state, xs, options)
     x_form, n_x = form, #leaves
     append(models, tensors(leaves))
   end
-  local body, captured, forms, t = trace(models, n_state, step, function(inputs)
+  local body, captured, forms, t, level = trace(models, n_state, step, function(inputs)
     return tree.build(state_form, part(inputs, 0, n_state)), tree.build(x_form, part(inputs, n_state, n_x))
   end, function(out)
     if out[2] == nil then core.fail "scan: the step returns nothing; it returns the new state, and perhaps what to keep of each step" end
@@ -150,9 +166,13 @@ local function prepare(step, state, xs, options)
       if list[k].dtype ~= models[k].dtype and list[k].rank == models[k].rank and models[k].dtype == "f64" then list[k] = list[k]:to "f64" end
     end
     return list, all
-  end)
+  end, {n = length})
+  if level:counts() then
+    n_x = n_x + 1
+    models[n_state + n_x] = core.arange(0, length - 1, {dtype = "i64"})
+  end
   return {body = body, inputs = append(models, captured), n_state = n_state, n_x = n_x, length = length, forms = forms, state_form = state_form,
-    trace = t, options = options}
+    trace = t, level = level, options = options}
 end
 
 local function size_of(t) return t.count*(t.dtype == "f32" and 4 or t.dtype == "bool" and 1 or 8) end
@@ -228,6 +248,7 @@ control.scan = setmetatable({}, {
     plan = function(_, step, state, xs, options)
       local p = prepare(step, state, xs, options)
       p.trace:free()
+      p.level:rewind()
       local checkpoints, bytes = checkpoints_of(p)
       local n = p.length
       local plan = {steps = n, state_bytes = bytes, checkpoints = checkpoints, peak_bytes = bytes*(checkpoints == 0 and n or checkpoints + 2)}
@@ -248,6 +269,20 @@ local function builder(forms)
   end
 end
 
+-- A program of models and captured values that has the last model, the number of the step, as a further input, and where it is
+-- carried, the next one as a result. What that captures goes behind the captured values.
+local function counted(body, models, captured, carry, traces)
+  local n, all = #models, append({unpack(models)}, captured)
+  local t, inputs = program.open(all, #all)
+  traces[#traces + 1] = t
+  local step = table.remove(inputs, n)
+  local results = body:inline(inputs)
+  if carry then results[#results + 1] = step + 1 end
+  local whole, more = t:close(results)
+  append(captured, more)
+  return whole
+end
+
 --- state = step(state) while condition(state) holds (a 0-d bool); both are traced once. Returns the final state and the number of steps.
 ---@param condition function
 ---@param step function
@@ -261,28 +296,35 @@ function control.while_loop(condition, step, state, options)
   options = check_options(options, {iterations = true, memory = true}, "while_loop")
   local leaves, form = tree.leaves(state)
   local models = tensors(leaves)
-  local n = #models
+  local n, limit = #models, options.iterations or 100000
   local function arguments(inputs) return tree.build(form, inputs) end
-  local cond, cond_captured, _, t1 = trace(models, n, condition, arguments, function(out)
-    local value = out[2]
-    if type(value) == "boolean" then value = core.tensor(value) end
-    if not is_tensor(value) then core.fail(("while_loop: the condition must return a comparison's result, not %s"):format(type(value))) end
-    return {value}
-  end)
-  local ok, body, captured, _, t2 = pcall(trace, models, n, step, arguments, function(out)
+  local body, captured, _, t1, level1 = trace(models, n, step, arguments, function(out)
     local list = {}
     local forms = flatten({nil, out[2]}, 2, list)
     if forms[1].n ~= n then core.fail(("while_loop: the step takes a state of %d parts and returns one of %d"):format(n, forms[1].n)) end
     return list, forms
-  end)
+  end, {n = limit, carry = true})
+  local function condition_of(out)
+    local value = out[2]
+    if type(value) == "boolean" then value = core.tensor(value) end
+    if not is_tensor(value) then core.fail(("while_loop: the condition must return a comparison's result, not %s"):format(type(value))) end
+    return {value}
+  end
+  local ok, cond, cond_captured, _, t2, level2 = pcall(trace, models, n, condition, arguments, condition_of, {n = limit + 1})
   if not ok then
     t1:free()
-    error(body, 0)
+    error(cond, 0)
+  end
+  local counts, traces = level1:counts() or level2:counts(), {t1, t2}
+  if counts then -- the number of the step is a part of the state
+    models[n + 1] = core.zeros{dtype = "i64"}
+    if not level1:counts() then body = counted(body, models, captured, true, traces) end
+    if not level2:counts() then cond = counted(cond, models, cond_captured, false, traces) end
   end
   local inputs = append(append(models, cond_captured), captured)
   local memory = options.memory and bytes_of(options.memory, "while_loop") or 0
-  return perform({t1, t2}, function(list) return tree.build(form, part(list, 0, n)), list[n + 1] end,
-    program.loop, cond, body, inputs, n, #cond_captured, options.iterations or 100000, memory)
+  return perform(traces, function(list) return tree.build(form, part(list, 0, n)), list[#list] end,
+    program.loop, cond, body, inputs, counts and n + 1 or n, #cond_captured, limit, memory)
 end
 
 --- yes(...) where the 0-d bool holds, else no(...). Both are traced, one is run. They return trees of the same shapes.
