@@ -188,7 +188,17 @@ static int call(lua_State *L) {
   return run_control(L, b, "call", n, in, (pl_attr[]){PL_OBJECT(body.object), PL_INT(lua_toboolean(L, 3) ? 1 : 0)});
 }
 
-/* program.scan(program, inputs, states, xs, length, checkpoints) */
+enum { MOST_PATH = 4096 };
+static const char *check_path(lua_State *L, int i) {
+  size_t n;
+  const char *path = lua_type(L, i) == LUA_TSTRING ? lua_tolstring(L, i, &n) : NULL;
+  if (!path) fail(L, "the path of a file is a string, not %s", luaL_typename(L, i));
+  if (n == 0 || strlen(path) != n) fail(L, "a path of a file has some characters, and no zero among them");
+  return path;
+}
+
+/* program.scan(program, inputs, states, xs, length, checkpoints[, path]): with a path, segments of so many steps, whose first
+ * states are on disk there */
 static int scan(lua_State *L) {
   binding *b = binding_of(L);
   program_info body = check_body(L, 1);
@@ -200,8 +210,12 @@ static int scan(lua_State *L) {
   same_count(L, n, body.n_in);
   if (states < 0 || xs < 0 || states + xs > n || states > body.n_out || length < 0 || checkpoints < 0)
     fail(L, "scan: %lld steps of a program with %d inputs", (long long)length, n);
-  int64_t layout[] = {states, xs, body.n_out - states, length, 0, 0};
-  pl_attr attrs[] = {PL_OBJECT(body.object), PL_INTS(6, layout), PL_INTS(checkpoints ? 1 : 0, &checkpoints)};
+  int64_t layout[] = {states, xs, body.n_out - states, length, 0, 0}, schedule[1 + MOST_PATH] = {checkpoints};
+  const char *path = checkpoints && !lua_isnoneornil(L, 7) ? check_path(L, 7) : "";
+  int bytes = (int)strlen(path);
+  if (bytes > MOST_PATH) fail(L, "scan: a path of %d bytes; at most %d are possible", bytes, MOST_PATH);
+  for (int k = 0; k < bytes; k++) schedule[1 + k] = (unsigned char)path[k];
+  pl_attr attrs[] = {PL_OBJECT(body.object), PL_INTS(6, layout), PL_INTS(checkpoints ? 1 + bytes : 0, schedule)};
   return run_control(L, b, "scan", n, in, attrs);
 }
 
@@ -345,14 +359,6 @@ static int split(lua_State *L) {
 static int set_plain(lua_State *L) {
   pl_set_plain(binding_of(L)->c, lua_toboolean(L, 1), lua_toboolean(L, 2));
   return 0;
-}
-
-static const char *check_path(lua_State *L, int i) {
-  size_t n;
-  const char *path = lua_type(L, i) == LUA_TSTRING ? lua_tolstring(L, i, &n) : NULL;
-  if (!path) fail(L, "the path of a file is a string, not %s", luaL_typename(L, i));
-  if (n == 0 || strlen(path) != n) fail(L, "a path of a file has some characters, and no zero among them");
-  return path;
 }
 
 /* program:save(path, captured, text): the captured tensors are its last inputs */

@@ -191,6 +191,13 @@ local function checkpoints_of(p)
     local memory = bytes_of(o.memory, "scan")
     if bytes*p.length > memory then n = math.max(1, math.floor(memory/math.max(bytes, 1))) end
   end
+  if o.disk ~= nil then
+    if type(o.disk) ~= "string" or o.disk == "" or #o.disk > 4096 or o.disk:find("%z") then
+      local what = type(o.disk) == "string" and ("%q"):format(o.disk) or type(o.disk)
+      core.fail(("scan: disk is the name of a folder, or how the name of a file begins, not %s"):format(what))
+    end
+    if not o.memory and not o.checkpoints then core.fail "scan: with disk, say how much stays in memory: {memory = \"200MB\", disk = folder}" end
+  end
   return n < p.length and n or 0, bytes
 end
 
@@ -201,7 +208,7 @@ local function run(step, state, xs, options)
     local results = {tree.build(p.state_form, part(list, 0, p.n_state))}
     for k = 2, #p.forms do results[k] = tree.build(p.forms[k].form, part(list, p.forms[k].offset, p.forms[k].n)) end
     return unpack(results, 1, #p.forms)
-  end, program.scan, p.body, p.inputs, p.n_state, p.n_x, p.length, checkpoints)
+  end, program.scan, p.body, p.inputs, p.n_state, p.n_x, p.length, checkpoints, p.options.disk)
 end
 
 -- Forward steps that the optimal schedule takes to reverse n steps with s checkpoints (the sum it minimizes, by its own splits).
@@ -232,7 +239,8 @@ local Plan = {}
 Plan.__index = Plan
 function Plan:__tostring()
   return ("%d steps, state of %.4g MB: %s, peak %.4g MB, %.2f forward steps for each"):format(self.steps, self.state_bytes/1e6,
-    self.checkpoints == 0 and "all stored" or ("%d checkpoints%s"):format(self.checkpoints, self.disk and " on disk" or ""), self.peak_bytes/1e6, self.recomputation)
+    self.checkpoints == 0 and "all stored" or self.disk_bytes > 0 and ("every %d on disk (%.4g MB)"):format(self.checkpoints, self.disk_bytes/1e6)
+      or ("%d checkpoints"):format(self.checkpoints), self.peak_bytes/1e6, self.recomputation)
 end
 
 --- Loops. pl.scan(step, state, n | xs, options) runs state, y... = step(state, x) n times, or along the first axis of xs (a tensor or a
@@ -240,8 +248,10 @@ end
 --- final state, and each y stacked along a new first axis. The step is traced once.
 ---
 --- Its gradient stores what the step's derivative reads. Options bound that: memory ("200MB" or bytes: when the states would take more,
---- the optimal binomial schedule of checkpoints computes them again), checkpoints (a number of them). The gradient is the same,
---- bit for bit. pl.scan:plan(step, state, n | xs, options) tells the predicted peak memory and recomputation.
+--- the optimal binomial schedule of checkpoints computes them again), checkpoints (a number of them), disk (a folder, or how the name
+--- of a file begins; with memory: states at every so many steps go to a file there, which vanishes with the gradient, and each step is
+--- computed once more; as many states as fit the memory are in it at a time). The gradient is the same, bit for bit.
+--- pl.scan:plan(step, state, n | xs, options) tells the predicted peak memory, bytes on disk and recomputation.
 control.scan = setmetatable({}, {
   __call = function(_, ...) return run(...) end,
   __index = {
@@ -251,8 +261,13 @@ control.scan = setmetatable({}, {
       p.level:rewind()
       local checkpoints, bytes = checkpoints_of(p)
       local n = p.length
-      local plan = {steps = n, state_bytes = bytes, checkpoints = checkpoints, peak_bytes = bytes*(checkpoints == 0 and n or checkpoints + 2)}
-      plan.recomputation = n == 0 and 0 or checkpoints == 0 and 1 or 1 + (forward_steps(n, checkpoints) - 0)/n
+      local plan = {steps = n, state_bytes = bytes, checkpoints = checkpoints, peak_bytes = bytes*(checkpoints == 0 and n or checkpoints + 2), disk_bytes = 0}
+      if checkpoints > 0 and p.options.disk then
+        local segments = math.ceil(n/checkpoints)
+        plan.disk_bytes, plan.recomputation = bytes*segments, 2 - segments/n
+      else
+        plan.recomputation = n == 0 and 0 or checkpoints == 0 and 1 or 1 + forward_steps(n, checkpoints)/n
+      end
       return setmetatable(plan, Plan)
     end,
   },
