@@ -179,8 +179,7 @@ pl_value pl_number(pl_context *c, pl_dtype dtype, double x) {
   return v;
 }
 
-pl_value pl_trace_cell(pl_context *c, const pl_slot *number) {
-  pl_tape *t = c->recording;
+static pl_value new_cell(pl_context *c, pl_tape *t, pl_dtype dtype, const void *data) {
   if (t->numbers == PL_NONE) {
     pl_spec spec = {PL_F64, 1, {0}}; /* how many there are is known at the end */
     if ((t->numbers = pl_value_traced(c, &spec)) == PL_NONE) return PL_NONE;
@@ -193,8 +192,54 @@ pl_value pl_trace_cell(pl_context *c, const pl_slot *number) {
     t->cells_capacity = capacity;
   }
   t->cells[t->n_cells] = 0;
-  memcpy(&t->cells[t->n_cells], number->data, pl_dtype_size((pl_dtype)number->dtype));
-  return pl_call1(c, PL_OP(number), t->numbers, (pl_attr[]){PL_INT(t->n_cells++), PL_INT(number->dtype)});
+  memcpy(&t->cells[t->n_cells], data, pl_dtype_size(dtype));
+  return pl_call1(c, PL_OP(number), t->numbers, (pl_attr[]){PL_INT(t->n_cells++), PL_INT(dtype)});
+}
+
+pl_value pl_trace_cell(pl_context *c, const pl_slot *number) {
+  return new_cell(c, c->recording, (pl_dtype)number->dtype, number->data);
+}
+
+static bool is_open(pl_context *c, const pl_tape *t) {
+  const pl_tape *q = c->recording;
+  while (q && q != t) q = q->outer;
+  if (!q) pl_error(c, PL_ERROR_STATE, "this trace is not open");
+  return q != NULL;
+}
+
+pl_value pl_trace_integer(pl_context *c, pl_trace *t, int64_t x, int64_t *cell) {
+  if (c->status || !is_open(c, t)) return PL_NONE;
+  pl_tape *inner = c->recording;
+  pl_scope *scope = c->scope;
+  c->recording = t; /* t may be further out than what is being recorded */
+  c->scope = &t->scope;
+  pl_value v = new_cell(c, t, PL_I64, &x);
+  c->recording = inner;
+  c->scope = scope;
+  *cell = t->n_cells - 1;
+  return v;
+}
+
+bool pl_trace_set_integer(pl_context *c, pl_trace *t, int64_t cell, int64_t x) {
+  if (cell < 0 || cell >= t->n_cells || t->vector != PL_NONE) {
+    pl_error(c, PL_ERROR_STATE, "this trace has no number %lld that could be set", (long long)cell);
+    return false;
+  }
+  memcpy(&t->cells[cell], &x, sizeof x);
+  return true;
+}
+
+bool pl_trace_drop(pl_context *c, pl_trace *t) {
+  if (c->status || !is_open(c, t)) return false;
+  bool read = t->n_given < 1;
+  for (int64_t k = 0; k < t->program.n && !read; k++) {
+    const pl_instruction *q = &t->program.instructions[k];
+    for (int i = 0; i < q->n_in; i++)
+      read = read || t->program.operands[q->operands + (uint32_t)i] == pl_slot_index(t->given[t->n_given - 1]);
+  }
+  if (read) pl_error(c, PL_ERROR_STATE, "the last input of this trace is read");
+  else t->n_given--;
+  return !read;
 }
 
 /* Ends the recording of ops; what it holds stays until pl_tape_free. */

@@ -27,6 +27,12 @@ PL_API pl_body *pl_trace_end(pl_context *c, pl_trace *t, int n_out, const pl_val
 /* What the body reads beside the inputs given; list may be NULL, to count. */
 PL_API int pl_trace_captures(pl_context *c, pl_trace *t, pl_value *list);
 PL_API void pl_trace_free(pl_context *c, pl_trace *t); /* also without having ended it */
+/* A number of t, which may lie further out than the innermost trace, as a value: i64 in cell `cell` of the vector of t's
+ * numbers, its last capture. It may be set until the captures are asked for. */
+PL_API pl_value pl_trace_integer(pl_context *c, pl_trace *t, int64_t x, int64_t *cell);
+PL_API bool pl_trace_set_integer(pl_context *c, pl_trace *t, int64_t cell, int64_t x);
+/* Before t ends: takes back its last input, which nothing has read. */
+PL_API bool pl_trace_drop(pl_context *c, pl_trace *t);
 PL_API bool pl_tracing(const pl_context *c);
 
 PL_API pl_object *pl_body_object(pl_body *b);

@@ -146,7 +146,8 @@ static bool run(pl_context *c, const pl_op *op, const pl_call *call, pl_dtype dt
   donate = donate && op->in_place && pl_value_unique(c, call->handles[0]) &&
            specs[0].dtype == (pl_dtype)call->in[0]->dtype && pl_spec_count(&specs[0]) == call->in[0]->count;
   for (int i = 0; i < n_out; i++) {
-    if (op->share && (call->in[0]->flags & PL_FLAG_LENT)) outputs[i] = pl_value_copy(c, &specs[i], call->in[0]);
+    if (specs[i].dtype == PL_DTYPES) outputs[i] = pl_value_resource(c, NULL); /* which the op is to make */
+    else if (op->share && (call->in[0]->flags & PL_FLAG_LENT)) outputs[i] = pl_value_copy(c, &specs[i], call->in[0]);
     else outputs[i] = pl_value_new(c, &specs[i], op->share || (donate && i == 0) ? call->in[0] : NULL);
     if (outputs[i] == PL_NONE) return false;
     out[i] = pl_slot_at(c, pl_slot_index(outputs[i]));

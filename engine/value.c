@@ -232,7 +232,7 @@ pl_value pl_value_copy(pl_context *c, const pl_spec *spec, const pl_slot *from) 
 pl_value pl_value_resource(pl_context *c, pl_resource *r) {
   pl_slot *s = c->status ? NULL : take_slot(c);
   if (!s) {
-    r->destroy(c, r);
+    if (r) r->destroy(c, r);
     return PL_NONE;
   }
   s->data = r;

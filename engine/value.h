@@ -82,7 +82,7 @@ int64_t pl_spec_count(const pl_spec *spec); /* -1 when it does not fit int32 ind
 /* A new value with one reference, owned by the scope, else by the caller. share: a slot whose buffer it views, or NULL
  * for a fresh, uninitialized one (its padding is zero). */
 pl_value pl_value_new(pl_context *c, const pl_spec *spec, const pl_slot *share);
-pl_value pl_value_resource(pl_context *c, pl_resource *r); /* takes r over; destroys it on an error */
+pl_value pl_value_resource(pl_context *c, pl_resource *r); /* takes r over; destroys it on an error; NULL: none yet */
 pl_value pl_value_traced(pl_context *c, const pl_spec *spec); /* without data; belongs to the open trace */
 void pl_spec_of(const pl_slot *s, pl_spec *spec);
 bool pl_spec_equal(const pl_spec *a, const pl_spec *b);

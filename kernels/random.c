@@ -24,11 +24,15 @@ PL_FN void philox(uint64_t seed, uint64_t stream, uint64_t counter, uint32_t out
 /* In (0, 1): 52 bits, centred, so that neither end is met. */
 PL_FN double unit(uint32_t hi, uint32_t lo) { return ((double)((uint64_t)hi << 20 | lo >> 12) + 0.5)*0x1p-52; }
 
+PL_FN uint64_t counter_of(const random_args *a, int64_t i) {
+  return a->positions ? (uint64_t)a->positions[i / a->count] + (uint64_t)(i % a->count) : a->position + (uint64_t)i;
+}
+
 #if PL_FLOATING
 typedef random_args random_uniform_args;
 PL_ROW_KERNEL(random_uniform) {
   uint32_t w[4];
-  philox(a.seed, a.stream, a.position + (uint64_t)i, w);
+  philox(a.seed, a.stream, counter_of(&a, i), w);
   ((real *)a.y)[i] = (real)(a.lo + (a.hi - a.lo)*unit(w[0], w[1]));
 }
 
@@ -36,7 +40,7 @@ PL_ROW_KERNEL(random_uniform) {
 typedef random_args random_normal_args;
 PL_ROW_KERNEL(random_normal) {
   uint32_t w[4];
-  philox(a.seed, a.stream, a.position + (uint64_t)i, w);
+  philox(a.seed, a.stream, counter_of(&a, i), w);
   const double u = unit(w[0], w[1]), v = unit(w[2], w[3]);
 #undef log
 #undef sqrt
@@ -48,7 +52,7 @@ PL_ROW_KERNEL(random_normal) {
 typedef random_args random_integers_args;
 PL_ROW_KERNEL(random_integers) {
   uint32_t w[4];
-  philox(a.seed, a.stream, a.position + (uint64_t)i, w);
+  philox(a.seed, a.stream, counter_of(&a, i), w);
   const uint64_t x = (uint64_t)w[0] << 32 | w[1], width = (uint64_t)((int64_t)a.hi - (int64_t)a.lo) + 1;
   const uint64_t xl = (uint32_t)x, xh = x >> 32, wl = (uint32_t)width, wh = width >> 32;
   const uint64_t middle = ((xl*wl) >> 32) + (uint32_t)(xh*wl) + (xl*wh & 0xffffffffu);

@@ -57,11 +57,13 @@ typedef struct {
   int64_t m, n, k, row, column, block;
 } gemm_args;
 
-/* y_i for i in counters: key and position of a Philox stream. */
+/* y_i for i in counters: key and position of a Philox stream; or of `count` numbers from each of the positions. */
 typedef struct {
   void *y;
   uint64_t seed, stream, position;
   double lo, hi;
+  const int64_t *positions;
+  int64_t count;
 } random_args;
 
 typedef struct {

@@ -36,6 +36,9 @@ typedef struct entry {
   pl_body *body;
   gradient_program *gradients;
   int n_gradients;
+  bool draws;      /* from random streams that the function captured */
+  int32_t *cells;  /* their positions, in the vector of numbers that is captured last */
+  int n_cells, positions; /* registry: the key under which the function stands that says what they are in this call */
   int32_t *spans; /* of arguments, then of results: nodes, leaves and keys before each */
 } entry;
 
@@ -308,6 +311,7 @@ static void free_entry(lua_State *L, binding *b, entry *e) {
   free(e->arguments.list);
   free(e->results.list);
   free(e->captured);
+  free(e->cells);
   free(e->spans);
   free(e);
 }
@@ -359,13 +363,19 @@ static entry *find_entry(lua_State *L, compiled_data *f, int first, int n, leave
   return NULL;
 }
 
-/* program.entry(compiled, program, captured, arguments, results, upvalues): arguments and results are packed lists with n;
- * upvalues a flat list function, index, value, ... */
+/* program.entry(compiled, program, captured, arguments, results, upvalues[, cells, positions]): arguments and results are
+ * packed lists with n; upvalues a flat list function, index, value, ...; cells of the last captured tensor hold positions of
+ * random streams, which positions() lists for each call */
 static int new_entry(lua_State *L) {
   binding *b = binding_of(L);
   compiled_data *f = check_compiled(L, 1);
-  lua_settop(L, 6);
+  lua_settop(L, 8);
   for (int i = 3; i <= 6; i++) luaL_checktype(L, i, LUA_TTABLE);
+  bool draws = !lua_isnil(L, 7);
+  if (draws) {
+    luaL_checktype(L, 7, LUA_TTABLE);
+    luaL_checktype(L, 8, LUA_TFUNCTION);
+  }
   entry *e = calloc(1, sizeof *e);
   if (!e) fail(L, "out of memory");
   e->keys = LUA_NOREF;
@@ -373,7 +383,7 @@ static int new_entry(lua_State *L) {
   f->entries = e; /* from here on the compiled function frees it */
   e->n_args = -1; /* and nothing finds it before it is whole */
   lua_newtable(L);
-  int keys = 7;
+  int keys = 9;
   for (int part = 0; part < 2; part++) {
     lua_getfield(L, 4 + part, "n");
     int n = (int)lua_tointeger(L, -1);
@@ -402,6 +412,24 @@ static int new_entry(lua_State *L) {
     pl_retain(b->c, v);
     e->captured[e->n_captured++] = v;
     lua_pop(L, 1);
+  }
+  if (draws) {
+    e->draws = true;
+    e->positions = base + 3 * n_up + 1;
+    lua_pushvalue(L, 8);
+    lua_rawseti(L, keys, e->positions);
+    e->n_cells = (int)lua_objlen(L, 7);
+    e->cells = calloc((size_t)e->n_cells + 1, sizeof *e->cells);
+    if (!e->cells) fail(L, "out of memory");
+    pl_info info = {0};
+    if (e->n_cells && (n < 1 || !pl_describe(b->c, e->captured[n - 1], &info))) fail(L, "a program has no numbers");
+    for (int i = 0; i < e->n_cells; i++) {
+      lua_rawgeti(L, 7, i + 1);
+      int64_t cell = check_integer(L, lua_gettop(L), "a number of a program");
+      lua_pop(L, 1);
+      if (cell < 0 || cell >= info.count || info.dtype != PL_F64) fail(L, "a program has no number %d", (int)cell);
+      e->cells[i] = (int32_t)cell;
+    }
   }
   e->body = take_body(L, 2);
   int inputs, outputs;
@@ -474,6 +502,28 @@ static void note_stop(lua_State *L, binding *b, const entry *e, int wrt, int64_t
   lua_call(L, 3, 0);
 }
 
+/* The numbers of a program that draws from streams, with where these stand in this call; the stack holds them. */
+static pl_value draw_numbers(lua_State *L, binding *b, const entry *e) {
+  pl_value old = e->captured[e->n_captured - 1];
+  pl_info info;
+  luaL_checkstack(L, 6, "too many arguments");
+  lua_rawgeti(L, LUA_REGISTRYINDEX, e->keys);
+  lua_rawgeti(L, -1, e->positions);
+  lua_call(L, 0, 1);
+  luaL_checktype(L, -1, LUA_TTABLE);
+  if (!pl_describe(b->c, old, &info)) fail_engine(L, b);
+  pl_value v = pl_tensor(b->c, PL_F64, 1, info.shape, pl_data(b->c, old));
+  int64_t *cells = (int64_t *)pl_data(b->c, v);
+  if (!cells) fail_engine(L, b);
+  push_value(L, b, v);
+  for (int i = 0; i < e->n_cells; i++) {
+    lua_rawgeti(L, -2, i + 1);
+    cells[e->cells[i]] = (int64_t)lua_tonumber(L, -1);
+    lua_pop(L, 1);
+  }
+  return v;
+}
+
 /* Runs the body on the leaves and what was captured; results are the caller's (or the recording's). wrt: the argument that
  * the body has the gradient of, or 0. */
 static void run_body(lua_State *L, binding *b, const entry *e, pl_body *body, int wrt, leaves_ *leaves, pl_value *out) {
@@ -484,6 +534,7 @@ static void run_body(lua_State *L, binding *b, const entry *e, pl_body *body, in
       leaves->handle[i] = check_scalar(L, b); /* a tensor that the stack holds */
     }
   memcpy(leaves->handle + n, e->captured, (size_t)e->n_captured * sizeof *leaves->handle);
+  if (e->n_cells) leaves->handle[n + e->n_captured - 1] = draw_numbers(L, b, e);
   pl_attr attrs[] = {PL_OBJECT(pl_body_object(body)), PL_INT(0)};
   mark_line(L, b);
   int64_t before = pl_suspended(b->c);
@@ -498,7 +549,7 @@ enum { SHORT = 128 };
 static bool run_short(lua_State *L, binding *b, const entry *e, pl_body *body, const leaves_ *leaves, int n_out,
                       const node *const *spec, pl_value *out, double *numbers) {
   int n = leaves->n, n_in = n + e->n_captured;
-  if (n_in > SHORT || n_out > SHORT || pl_recording(b->c) || !pl_owns(b->c) || !pl_body_is_short(b->c, body)) return false;
+  if (n_in > SHORT || n_out > SHORT || e->n_cells || pl_recording(b->c) || !pl_owns(b->c) || !pl_body_is_short(b->c, body)) return false;
   _Alignas(64) double cells[SHORT][8];
   const void *in[SHORT];
   void *to[SHORT];
@@ -560,6 +611,14 @@ static int call_compiled(lua_State *L) {
   pl_value out[PL_MAX_OUTPUTS];
   entry *e = need_entry(L, f, 2, &leaves);
   int keys = lua_gettop(L);
+  if (e->draws && pl_tracing(b->c)) { /* where the streams stand is known to nobody yet: it becomes part of what is traced */
+    lua_settop(L, keys - 1);
+    source_function(L);
+    lua_replace(L, 1);
+    lua_settop(L, keys - 1);
+    lua_call(L, keys - 2, LUA_MULTRET);
+    return lua_gettop(L);
+  }
   const node *specs[SHORT];
   int n_out = leaf_nodes(e->results.list, e->results.list + e->results.n, specs, SHORT);
   if (!run_short(L, b, e, e->body, &leaves, n_out, specs, out, NULL)) run_body(L, b, e, e->body, 0, &leaves, out);
@@ -594,7 +653,8 @@ static int push_gradient(lua_State *L, binding *b, const entry *e, int wrt, int 
 }
 
 /* compiled:gradient(wrt, ...) -> false where it must be taken by the language (inside a recording, or when one tensor stands
- * at two places); else the number of results, false or a list of which leaves reach the loss, loss, gradient, other results */
+ * at two places); else the number of results, false or a list of which leaves reach the loss, loss, gradient, other results,
+ * in a list when they are more than 3 */
 static int call_gradient(lua_State *L) {
   binding *b = binding_of(L);
   compiled_data *f = check_compiled(L, 1);
@@ -668,7 +728,12 @@ static int call_gradient(lua_State *L) {
       lua_rawseti(L, -2, i + 1);
     }
   }
-  return push_gradient(L, b, e, wrt, keys, out, cells) + 2;
+  int pushed = push_gradient(L, b, e, wrt, keys, out, cells) + 2, more = e->n_results - 1;
+  if (more <= 3) return pushed;
+  lua_createtable(L, more, 0);
+  lua_insert(L, -more - 1);
+  for (int i = more; i > 0; i--) lua_rawseti(L, -i - 1, i);
+  return pushed - more + 1;
 }
 
 /* program.finish(compiled, entry, wrt): continues the run that was stopped and makes its results */

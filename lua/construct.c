@@ -251,13 +251,31 @@ static int random_tensor(lua_State *L) {
   strncpy(name, luaL_checkstring(L, 1), sizeof name - 1);
   name[sizeof name - 1] = 0;
   const pl_op *op = pl_op_find(name);
-  if (!op) fail(L, "there are no random numbers called %s", name);
+  if (!op || pl_op_inputs(op) != 0 || strncmp(name, "random_", 7)) fail(L, "there are no random numbers called %s", name);
   int64_t shape[PL_MAX_RANK], key[3];
   int rank = check_list(L, 2, shape, PL_MAX_RANK, "the shape");
   for (int i = 0; i < 3; i++) key[i] = check_integer(L, 3 + i, "the key");
   pl_attr attrs[] = {PL_INTS(rank, shape), PL_INTS(3, key), PL_REALV(luaL_optnumber(L, 6, 0)),
                      PL_REALV(luaL_optnumber(L, 7, 1))};
   return make(L, b, name, attrs);
+}
+
+/* core.random_at(name, shape, position, seed, stream, lo, hi): the key is tensors, i64 */
+static int random_at(lua_State *L) {
+  binding *b = binding_of(L);
+  char name[32];
+  strncpy(name, luaL_checkstring(L, 1), sizeof name - 1);
+  name[sizeof name - 1] = 0;
+  const pl_op *op = pl_op_find(name);
+  if (!op || pl_op_inputs(op) != 3 || strncmp(name, "random_", 7)) fail(L, "there are no random numbers called %s", name);
+  int64_t shape[PL_MAX_RANK];
+  int rank = check_list(L, 2, shape, PL_MAX_RANK, "the shape");
+  pl_value key[3], out;
+  for (int i = 0; i < 3; i++) key[i] = check_tensor(L, b, 3 + i, "random_at");
+  pl_attr attrs[] = {PL_INTS(rank, shape), PL_REALV(luaL_optnumber(L, 6, 0)), PL_REALV(luaL_optnumber(L, 7, 1))};
+  mark_line(L, b);
+  if (!run_op(L, b, op, 3, key, attrs, &out)) fail_engine(L, b);
+  return push_value(L, b, out);
 }
 
 /* ---- buffers: mutable arrays, filled in loops, read as tensors ---- */
@@ -428,6 +446,7 @@ void open_constructors(lua_State *L, binding *b, int core) {
                                        {"eye", eye},
                                        {"from_bytes", from_bytes},
                                        {"random", random_tensor},
+                                       {"random_at", random_at},
                                        {"buffer", new_buffer},
                                        {"set_default_dtype", set_default_dtype},
                                        {NULL, NULL}};

@@ -129,6 +129,35 @@ static int close_trace(lua_State *L) {
   return 2;
 }
 
+/* trace:integer(x) -> an i64 tensor that stands for x in the program, the number of its cell in the last captured tensor */
+static int trace_integer(lua_State *L) {
+  binding *b = binding_of(L);
+  trace_data *t = check_trace(L);
+  int64_t cell, x = check_integer(L, 2, "a number of a trace");
+  pl_value v = pl_trace_integer(b->c, t->trace, x, &cell);
+  if (v == PL_NONE) fail_engine(L, b);
+  push_handle(L, b, v, false);
+  lua_pushnumber(L, (double)cell);
+  return 2;
+}
+
+/* trace:set(cell, x), before the trace is closed */
+static int trace_set(lua_State *L) {
+  binding *b = binding_of(L);
+  trace_data *t = check_trace(L);
+  int64_t cell = check_integer(L, 2, "a number of a trace"), x = check_integer(L, 3, "a number of a trace");
+  if (!pl_trace_set_integer(b->c, t->trace, cell, x)) fail_engine(L, b);
+  return 0;
+}
+
+/* trace:drop(): the last input, which nothing has read, is none */
+static int trace_drop(lua_State *L) {
+  binding *b = binding_of(L);
+  trace_data *t = check_trace(L);
+  if (!pl_trace_drop(b->c, t->trace)) fail_engine(L, b);
+  return 0;
+}
+
 static int free_trace(lua_State *L) {
   trace_data *t = check_object(L, 1, binding_of(L)->traces, "trace");
   if (t->trace && t->b->c) pl_trace_free(t->b->c, t->trace);
@@ -159,7 +188,17 @@ static int call(lua_State *L) {
   return run_control(L, b, "call", n, in, (pl_attr[]){PL_OBJECT(body.object), PL_INT(lua_toboolean(L, 3) ? 1 : 0)});
 }
 
-/* program.scan(program, inputs, states, xs, length, checkpoints) */
+enum { MOST_PATH = 4096 };
+static const char *check_path(lua_State *L, int i) {
+  size_t n;
+  const char *path = lua_type(L, i) == LUA_TSTRING ? lua_tolstring(L, i, &n) : NULL;
+  if (!path) fail(L, "the path of a file is a string, not %s", luaL_typename(L, i));
+  if (n == 0 || strlen(path) != n) fail(L, "a path of a file has some characters, and no zero among them");
+  return path;
+}
+
+/* program.scan(program, inputs, states, xs, length, checkpoints[, path]): with a path, segments of so many steps, whose first
+ * states are on disk there */
 static int scan(lua_State *L) {
   binding *b = binding_of(L);
   program_info body = check_body(L, 1);
@@ -171,8 +210,12 @@ static int scan(lua_State *L) {
   same_count(L, n, body.n_in);
   if (states < 0 || xs < 0 || states + xs > n || states > body.n_out || length < 0 || checkpoints < 0)
     fail(L, "scan: %lld steps of a program with %d inputs", (long long)length, n);
-  int64_t layout[] = {states, xs, body.n_out - states, length, 0, 0};
-  pl_attr attrs[] = {PL_OBJECT(body.object), PL_INTS(6, layout), PL_INTS(checkpoints ? 1 : 0, &checkpoints)};
+  int64_t layout[] = {states, xs, body.n_out - states, length, 0, 0}, schedule[1 + MOST_PATH] = {checkpoints};
+  const char *path = checkpoints && !lua_isnoneornil(L, 7) ? check_path(L, 7) : "";
+  int bytes = (int)strlen(path);
+  if (bytes > MOST_PATH) fail(L, "scan: a path of %d bytes; at most %d are possible", bytes, MOST_PATH);
+  for (int k = 0; k < bytes; k++) schedule[1 + k] = (unsigned char)path[k];
+  pl_attr attrs[] = {PL_OBJECT(body.object), PL_INTS(6, layout), PL_INTS(checkpoints ? 1 + bytes : 0, schedule)};
   return run_control(L, b, "scan", n, in, attrs);
 }
 
@@ -327,14 +370,6 @@ static int set_plain(lua_State *L) {
   return 0;
 }
 
-static const char *check_path(lua_State *L, int i) {
-  size_t n;
-  const char *path = lua_type(L, i) == LUA_TSTRING ? lua_tolstring(L, i, &n) : NULL;
-  if (!path) fail(L, "the path of a file is a string, not %s", luaL_typename(L, i));
-  if (n == 0 || strlen(path) != n) fail(L, "a path of a file has some characters, and no zero among them");
-  return path;
-}
-
 /* program:save(path, captured, text): the captured tensors are its last inputs */
 static int save_body(lua_State *L) {
   binding *b = binding_of(L);
@@ -377,7 +412,7 @@ static int same_body(lua_State *L) { return lua_pushboolean(L, check_body(L, 1).
 
 void open_programs(lua_State *L, binding *b, int core) {
   static const luaL_Reg traces[] = {
-      {"close", close_trace}, {"free", free_trace}, {"__gc", free_trace}, {NULL, NULL}};
+      {"close", close_trace}, {"integer", trace_integer}, {"set", trace_set}, {"drop", trace_drop}, {"free", free_trace}, {"__gc", free_trace}, {NULL, NULL}};
   static const luaL_Reg bodies[] = {{"gradient", gradient}, {"pushforward", pushforward}, {"inline", inline_body}, {"text", program_text},
                                     {"save", save_body}, {"size", body_size},
                                     {"map", map},

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "../body.h"
+#include "../disk.h"
 #include "../execute.h"
 #include "../solve/newton.h"
 
@@ -139,7 +140,7 @@ static void call_jvp(pl_jvp *j) {
 /* ---- scan: state, xs -> state, ys over the first axis of the xs ----
  * Attributes: body (state, x, captured -> state, y), layout, schedule. Inputs: states, xs, captured. Outputs: final states,
  * ys stacked along a new first axis; behind them, when checkpoints are asked for, a stack of each state at the steps of
- * the first sweep. */
+ * the first sweep, or a file of all states at every so many steps. */
 
 typedef struct {
   int states, xs, ys, captured;
@@ -158,8 +159,10 @@ static layout_ layout_of(const pl_attr *attrs) {
 #define LAYOUT_OF(states, xs, ys, length, reverse, save) \
   PL_INTS(LAYOUT, ((int64_t[]){states, xs, ys, length, reverse, save}))
 
-/* schedule: {} store all, or {checkpoints} */
+/* schedule: {} store all, or {checkpoints}, or {steps of a segment, bytes of a path ...}: the states that segments start with
+ * are written to a file there, those inside are computed again, once, and stored in memory meanwhile */
 static int64_t checkpoints_of(const pl_attr *attrs) { return attrs[2].n > 0 ? attrs[2].list[0] : 0; }
+static bool on_disk(const pl_attr *schedule) { return schedule->n > 1; }
 
 /* How far the first checkpoint of `steps` steps with `free` checkpoints lies: A. Griewank, A. Walther, Algorithm 799:
  * revolve, ACM TOMS 26(1), 2000: with them the least number of forward steps. */
@@ -196,7 +199,7 @@ static int first_sweep(int64_t length, int64_t checkpoints, int64_t *at) {
 }
 
 static int stacks(const pl_attr *attrs, const layout_ *l) {
-  return l->save == SAVE_DONE && checkpoints_of(attrs) > 0 ? l->states : 0;
+  return l->save != SAVE_DONE || checkpoints_of(attrs) < 1 ? 0 : on_disk(&attrs[2]) ? 1 : l->states;
 }
 static int scan_results(const pl_attr *attrs) {
   layout_ l = layout_of(attrs);
@@ -241,7 +244,9 @@ static bool scan_shape(const pl_call *call, pl_spec *out) {
   }
   for (int k = 0; k < l.ys; k++)
     if (!stacked(call, &b->specs[b->outputs[l.states + k]], l.length, &out[l.states + k])) return false;
-  if (stacks(call->attrs, &l)) {
+  if (stacks(call->attrs, &l) && on_disk(&call->attrs[2])) {
+    out[l.states + l.ys] = (pl_spec){.dtype = PL_DTYPES};
+  } else if (stacks(call->attrs, &l)) {
     int n = first_sweep(l.length, checkpoints_of(call->attrs), NULL);
     for (int k = 0; k < l.states; k++)
       if (!stacked(call, &b->specs[k], n, &out[l.states + l.ys + k])) return false;
@@ -290,6 +295,17 @@ static void *loop_memory(pl_context *c, const pl_body *b, const layout_ *l, loop
   return s->memory;
 }
 
+/* States to place k of a file, or back. */
+static bool to_disk(pl_context *c, const pl_body *b, int states, pl_resource *file, int64_t k, char *const *state,
+                    bool back) {
+  int64_t at = 0;
+  for (int i = 0; i < states; i++) at += k * (int64_t)bytes_of(&b->specs[i]);
+  for (int i = 0; file && i < states && !c->status; at += (int64_t)bytes_of(&b->specs[i++]))
+    if (back) pl_disk_read(c, file, at, state[i], bytes_of(&b->specs[i]));
+    else pl_disk_write(c, file, at, state[i], bytes_of(&b->specs[i]));
+  return c->status == PL_OK;
+}
+
 static char *row_of(const pl_slot *stack, int64_t t, size_t bytes) { return (char *)stack->data + (size_t)t * bytes; }
 
 /* Where the state that starts step t is kept, if ys keep it in place; else NULL. */
@@ -307,7 +323,10 @@ static pl_next scan_step(pl_context *c, pl_activation *a) {
     s->entered = true;
     if (!loop_memory(c, b, &l, s)) return PL_NEXT_FAIL;
     for (int k = 0; k < l.states; k++) s->now[k] = a->in[k]->data;
-    if (stacks(a->attrs, &l)) {
+    if (stacks(a->attrs, &l) && on_disk(&a->attrs[2])) {
+      pl_slot *file = a->out[l.states + l.ys];
+      if (!(file->data = pl_disk_new(c, a->attrs[2].n - 1, a->attrs[2].list + 1))) return PL_NEXT_FAIL;
+    } else if (stacks(a->attrs, &l)) {
       s->at = pl_memory_new(c, ((size_t)checkpoints_of(a->attrs) + 1) * sizeof *s->at);
       if (!s->at) return PL_NEXT_FAIL;
       s->n_at = first_sweep(l.length, checkpoints_of(a->attrs), s->at);
@@ -337,6 +356,9 @@ static pl_next scan_step(pl_context *c, pl_activation *a) {
       memcpy(row_of(a->out[l.states + l.ys + k], s->next_at, bytes_of(&b->specs[k])), s->now[k], bytes_of(&b->specs[k]));
     s->next_at++;
   }
+  if (stacks(a->attrs, &l) && on_disk(&a->attrs[2]) && s->i % checkpoints_of(a->attrs) == 0 &&
+      !to_disk(c, b, l.states, a->out[l.states + l.ys]->data, s->i / checkpoints_of(a->attrs), s->now, false))
+    return PL_NEXT_FAIL;
   for (int k = 0; k < l.states; k++) {
     char *kept = kept_at(a, b, &l, s, k, t);
     if (kept && kept != s->now[k]) memcpy(kept, s->now[k], bytes_of(&b->specs[k]));
@@ -572,7 +594,7 @@ static bool scan_vjp_stored(pl_vjp *v, const layout_ *l) {
 /* ---- scan_reverse: the reverse sweep when states are computed again ----
  * Attributes: body (the forward step), reverse (s, x, captured, cotangents of s', of ys, sums -> cotangents of s, sums,
  * cotangents of x), layout of the forward scan plus the numbers {active, given, sums, xs wanted, stacks}, schedule.
- * Inputs: states, xs, captured, cotangents of final states, stacked ones of ys, sums, checkpoint stacks; for a while
+ * Inputs: states, xs, captured, cotangents of final states, stacked ones of ys, sums, checkpoint stacks (or a file); for a while
  * loop, instead of those, the number of steps it took. Outputs: cotangents of initial states, sums, stacked ones of xs. */
 
 enum { R_ACTIVE = LAYOUT, R_GIVEN, R_SUMS, R_XS, R_STACKS, R_MEMORY, R_LAYOUT };
@@ -727,7 +749,9 @@ static pl_next reverse_step(pl_context *c, pl_activation *a) {
       memcpy(s->g[2 * k], a->in[first_g + k]->data, bytes_of(&R->specs[R->outputs[k]]));
     for (int k = 0; k < m[R_SUMS]; k++)
       memcpy(s->sum[2 * k], a->in[first_sum + k]->data, bytes_of(&R->specs[R->outputs[m[R_ACTIVE] + k]]));
-    if (m[R_STACKS]) {
+    if (on_disk(&a->attrs[3])) {
+      s->n_stored = 0; /* the last segment is read first */
+    } else if (m[R_STACKS]) {
       s->n_stored = first_sweep(s->length, s->n_slots, s->pos);
       for (int i = 0; i < s->n_stored; i++)
         for (int k = 0; k < l.states; k++)
@@ -767,6 +791,12 @@ static pl_next reverse_step(pl_context *c, pl_activation *a) {
     for (int k = 0, o = (int)m[R_ACTIVE]; k < m[R_SUMS]; k++, o++)
       memcpy(a->out[o]->data, s->sum[2 * k + s->side], bytes_of(&R->specs[R->outputs[o]]));
     return PL_NEXT_DONE;
+  }
+  if (s->n_stored == 0) { /* a segment begins: it has a slot for each of its states */
+    int64_t segment = (s->hi - 1) / a->attrs[3].list[0];
+    if (!to_disk(c, b, l.states, pl_disk_of(c, a->in[first_stack]), segment, s->slots, true)) return PL_NEXT_FAIL;
+    s->pos[0] = segment * a->attrs[3].list[0];
+    s->n_stored = 1;
   }
   s->at = s->pos[s->n_stored - 1];
   for (int k = 0; k < l.states; k++) s->now[k] = s->slots[(s->n_stored - 1) * l.states + k];
@@ -1238,9 +1268,11 @@ static bool keeps_states(const pl_body *b, int64_t states) {
     if (!equal_specs(&b->specs[k], &b->specs[b->outputs[k]])) return false;
   return true;
 }
-/* {} or {checkpoints}, of which there are not so many that counting them takes long. */
+/* {} or {checkpoints}, of which there are not so many that counting them takes long; or those and a path. */
 static bool is_schedule(const pl_attr *attr) {
-  return attr->n < 1 || (attr->n == 1 && attr->list[0] >= 1 && attr->list[0] <= 1 << 26);
+  for (int i = 1; i < attr->n; i++)
+    if (attr->list[i] < 1 || attr->list[i] > 255) return false;
+  return attr->n < 1 || (attr->n <= 4097 && attr->list[0] >= 1 && attr->list[0] <= 1 << 26);
 }
 static bool is_layout(const pl_attr *attr, int n) {
   if (attr->n != n) return false;
@@ -1274,7 +1306,8 @@ static bool reverse_fits(const pl_body *b, const pl_body *R, const int64_t *m, c
     return false;
   bool loop_ = length < 0; /* of a number of steps that is its last input */
   if (loop_ && (states < 1 || xs || m[R_GIVEN] || m[R_XS] || m[R_STACKS])) return false;
-  if (m[R_STACKS] && m[R_STACKS] != states) return false;
+  bool file = on_disk(schedule);
+  if (file ? m[R_STACKS] != 1 || loop_ : m[R_STACKS] && m[R_STACKS] != states) return false;
   if (n != b->n_in + m[R_ACTIVE] + m[R_GIVEN] + m[R_SUMS] + (loop_ ? 1 : m[R_STACKS]) ||
       R->n_in != b->n_in + m[R_ACTIVE] + m[R_GIVEN] + m[R_SUMS] || R->n_out != m[R_ACTIVE] + m[R_SUMS] + m[R_XS])
     return false;
@@ -1288,6 +1321,7 @@ static bool reverse_fits(const pl_body *b, const pl_body *R, const int64_t *m, c
     if (out >= 0 && !equal_specs(want, &R->specs[R->outputs[out]])) return false;
   }
   if (loop_) return in[R->n_in].dtype == PL_I64 && in[R->n_in].rank == 0;
+  if (file) return in[R->n_in].dtype == PL_DTYPES;
   if (!m[R_STACKS]) return true;
   if (schedule->n != 1) return false;
   int64_t slots = schedule->list[0] < length ? schedule->list[0] : length;

@@ -253,6 +253,10 @@ static pl_value by_rule(const batch *w, const pl_instruction *q, const uint32_t 
   if (op == PL_OP(gather) || op == PL_OP(add_at) || op == PL_OP(put)) return indexed(w, q, o);
   if (op == PL_OP(gemm)) return multiplied(w, q, o);
   if (op == PL_OP(spmv) || op == PL_OP(solve)) return columns(w, q, o);
+  if (op == PL_OP(random_uniform_at) || op == PL_OP(random_normal_at) || op == PL_OP(random_integers_at))
+    return w->batched[o[1]] || w->batched[o[2]] /* each entry has a position of its own, in one stream */
+               ? PL_NONE
+               : pl_call3(w->c, op, w->values[o[0]], w->values[o[1]], w->values[o[2]], q->attrs);
   if (op->inputs == 1 && (op->kind == PL_REDUCE || op->kind == PL_LINEAR)) return along_axes(w, q, o);
   return PL_NONE;
 }

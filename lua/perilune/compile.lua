@@ -5,7 +5,7 @@ local program = core.program
 
 local compile = {}
 
--- Numbers, strings, booleans, tensors and functions among the upvalues of f, and of the functions among them: a flat list
+-- Numbers, strings, booleans, tensors, random streams and functions among the upvalues of f, and of the functions among them: a flat list
 -- function, index, value, ...
 local function upvalues_of(f)
   local list, seen = {}, {}
@@ -20,7 +20,7 @@ local function upvalues_of(f)
       local kind = type(value)
       if own then
         if kind == "function" then look(value) elseif program.is_compiled(value) then look(value:source()) end
-      elseif kind == "function" or kind == "number" or kind == "string" or kind == "boolean" or core.is_tensor(value) then
+      elseif kind == "function" or kind == "number" or kind == "string" or kind == "boolean" or kind == "userdata" then
         list[#list + 1], list[#list + 2], list[#list + 3] = g, i, value
         if kind == "function" then look(value) end
       end
@@ -80,7 +80,7 @@ local function trace(compiled, ...)
   local f = compiled:source()
   local leaves, builders = pack_arguments(n, args)
   local results
-  local body, captured, _, t = control.trace(leaves, #leaves, f, function(inputs)
+  local body, captured, _, t, level = control.trace(leaves, #leaves, f, function(inputs)
     local list = {}
     for i = 1, n do list[i] = builders[i](inputs) end
     return unpack(list, 1, n)
@@ -110,7 +110,8 @@ local function trace(compiled, ...)
     for i = 1, results.n do results[i] = walk(out[i + 1]) end
     return list, {}
   end)
-  local ok, message = pcall(program.entry, compiled, body, captured, {n = n, ...}, results, upvalues_of(f))
+  local cells, positions = level:per_call()
+  local ok, message = pcall(program.entry, compiled, body, captured, {n = n, ...}, results, upvalues_of(f), cells, positions)
   t:free()
   if not ok then error(message, 0) end
 end
@@ -141,8 +142,9 @@ program.methods(methods)
 --- backward, fused: results are those of f, bit for bit. While f is traced only shapes exist: reading a value (item, print, an if on
 --- it) is an error that names the line; pl.where, pl.cond, pl.scan and pl.while_loop take values into account.
 ---
---- It is traced again when a number, string, boolean, tensor or function among its upvalues (and those of functions among them) has
---- changed. What it cannot see: globals, contents of tables it captured, and buffers' contents other than by making them again.
+--- It is traced again when a number, string, boolean, tensor, random stream or function among its upvalues (and those of functions
+--- among them) has changed. Random streams that it captured go on from call to call, as those of f would. What it cannot see: globals,
+--- contents of tables it captured, and buffers' contents other than by making them again.
 ---
 --- The result is called like f; pl.grad, value_and_grad, jvp, hvp and minimize take it. Methods: print(...) shows the program for
 --- these arguments, save(path, ...) keeps it on disk.

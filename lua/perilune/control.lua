@@ -2,6 +2,7 @@
 -- exist while they run.
 local core = require "perilune.core"
 local tree = require "perilune.tree"
+local rng = require "perilune.rng"
 local program = core.program
 
 local control = {}
@@ -37,21 +38,36 @@ local function part(list, offset, n)
 end
 control.part, control.flatten, control.tensors = part, flatten, tensors
 
--- Traces f(inputs...) made by `arguments` from the traced inputs; returns the program, what it captured, forms, and the trace to be
--- freed. Errors free it.
-local function trace(models, rows, f, arguments, results)
+-- Traces f(inputs...) made by `arguments` from the traced inputs; returns the program, what it captured, forms, the trace to be
+-- freed, and its level of random streams. Errors free it. steps, for what runs again and again: {n = how often, carry = flag}; if
+-- random numbers are drawn (level:counts()), the program has a further given input behind the models, the number of the run from 0
+-- on (i64, 0-d), and where it is carried, the next one as a further result.
+local function trace(models, rows, f, arguments, results, steps)
+  if steps then
+    local more = {unpack(models)}
+    more[#more + 1] = rows < #models and core.zeros{1, dtype = "i64"} or core.zeros{dtype = "i64"}
+    if rows == #models then rows = rows + 1 end
+    models = more
+  end
   local t, inputs = program.open(models, rows)
-  local out = {core.call(f, arguments(inputs))}
+  local level = rng.enter(t, steps and table.remove(inputs), steps and steps.n)
   local function give_up(message)
+    level:rewind()
     t:free()
     error(message, 0)
   end
+  local out = {core.call(f, arguments(inputs))}
   if not out[1] then give_up(out[2]) end
   local ok, list, forms = pcall(results, out)
   if not ok then give_up(list) end
-  local closed, body, captured = pcall(t.close, t, list)
+  local closed, body, captured = pcall(function()
+    level:leave()
+    if steps and not level:counts() then t:drop() end
+    if steps and steps.carry and level:counts() then list[#list + 1] = level.step + 1 end
+    return t:close(list)
+  end)
   if not closed then give_up(body) end
-  return body, captured, forms, t
+  return body, captured, forms, t, level
 end
 control.trace = trace
 
@@ -139,7 +155,7 @@ local function prepare(step, state, xs, options)
     x_form, n_x = form, #leaves
     append(models, tensors(leaves))
   end
-  local body, captured, forms, t = trace(models, n_state, step, function(inputs)
+  local body, captured, forms, t, level = trace(models, n_state, step, function(inputs)
     return tree.build(state_form, part(inputs, 0, n_state)), tree.build(x_form, part(inputs, n_state, n_x))
   end, function(out)
     if out[2] == nil then core.fail "scan: the step returns nothing; it returns the new state, and perhaps what to keep of each step" end
@@ -150,9 +166,13 @@ local function prepare(step, state, xs, options)
       if list[k].dtype ~= models[k].dtype and list[k].rank == models[k].rank and models[k].dtype == "f64" then list[k] = list[k]:to "f64" end
     end
     return list, all
-  end)
+  end, {n = length})
+  if level:counts() then
+    n_x = n_x + 1
+    models[n_state + n_x] = core.arange(0, length - 1, {dtype = "i64"})
+  end
   return {body = body, inputs = append(models, captured), n_state = n_state, n_x = n_x, length = length, forms = forms, state_form = state_form,
-    trace = t, options = options}
+    trace = t, level = level, options = options}
 end
 
 local function size_of(t) return t.count*(t.dtype == "f32" and 4 or t.dtype == "bool" and 1 or 8) end
@@ -171,6 +191,13 @@ local function checkpoints_of(p)
     local memory = bytes_of(o.memory, "scan")
     if bytes*p.length > memory then n = math.max(1, math.floor(memory/math.max(bytes, 1))) end
   end
+  if o.disk ~= nil then
+    if type(o.disk) ~= "string" or o.disk == "" or #o.disk > 4096 or o.disk:find("%z") then
+      local what = type(o.disk) == "string" and ("%q"):format(o.disk) or type(o.disk)
+      core.fail(("scan: disk is the name of a folder, or how the name of a file begins, not %s"):format(what))
+    end
+    if not o.memory and not o.checkpoints then core.fail "scan: with disk, say how much stays in memory: {memory = \"200MB\", disk = folder}" end
+  end
   return n < p.length and n or 0, bytes
 end
 
@@ -181,7 +208,7 @@ local function run(step, state, xs, options)
     local results = {tree.build(p.state_form, part(list, 0, p.n_state))}
     for k = 2, #p.forms do results[k] = tree.build(p.forms[k].form, part(list, p.forms[k].offset, p.forms[k].n)) end
     return unpack(results, 1, #p.forms)
-  end, program.scan, p.body, p.inputs, p.n_state, p.n_x, p.length, checkpoints)
+  end, program.scan, p.body, p.inputs, p.n_state, p.n_x, p.length, checkpoints, p.options.disk)
 end
 
 -- Forward steps that the optimal schedule takes to reverse n steps with s checkpoints (the sum it minimizes, by its own splits).
@@ -212,7 +239,8 @@ local Plan = {}
 Plan.__index = Plan
 function Plan:__tostring()
   return ("%d steps, state of %.4g MB: %s, peak %.4g MB, %.2f forward steps for each"):format(self.steps, self.state_bytes/1e6,
-    self.checkpoints == 0 and "all stored" or ("%d checkpoints%s"):format(self.checkpoints, self.disk and " on disk" or ""), self.peak_bytes/1e6, self.recomputation)
+    self.checkpoints == 0 and "all stored" or self.disk_bytes > 0 and ("every %d on disk (%.4g MB)"):format(self.checkpoints, self.disk_bytes/1e6)
+      or ("%d checkpoints"):format(self.checkpoints), self.peak_bytes/1e6, self.recomputation)
 end
 
 --- Loops. pl.scan(step, state, n | xs, options) runs state, y... = step(state, x) n times, or along the first axis of xs (a tensor or a
@@ -220,18 +248,26 @@ end
 --- final state, and each y stacked along a new first axis. The step is traced once.
 ---
 --- Its gradient stores what the step's derivative reads. Options bound that: memory ("200MB" or bytes: when the states would take more,
---- the optimal binomial schedule of checkpoints computes them again), checkpoints (a number of them). The gradient is the same,
---- bit for bit. pl.scan:plan(step, state, n | xs, options) tells the predicted peak memory and recomputation.
+--- the optimal binomial schedule of checkpoints computes them again), checkpoints (a number of them), disk (a folder, or how the name
+--- of a file begins; with memory: states at every so many steps go to a file there, which vanishes with the gradient, and each step is
+--- computed once more; as many states as fit the memory are in it at a time). The gradient is the same, bit for bit.
+--- pl.scan:plan(step, state, n | xs, options) tells the predicted peak memory, bytes on disk and recomputation.
 control.scan = setmetatable({}, {
   __call = function(_, ...) return run(...) end,
   __index = {
     plan = function(_, step, state, xs, options)
       local p = prepare(step, state, xs, options)
       p.trace:free()
+      p.level:rewind()
       local checkpoints, bytes = checkpoints_of(p)
       local n = p.length
-      local plan = {steps = n, state_bytes = bytes, checkpoints = checkpoints, peak_bytes = bytes*(checkpoints == 0 and n or checkpoints + 2)}
-      plan.recomputation = n == 0 and 0 or checkpoints == 0 and 1 or 1 + (forward_steps(n, checkpoints) - 0)/n
+      local plan = {steps = n, state_bytes = bytes, checkpoints = checkpoints, peak_bytes = bytes*(checkpoints == 0 and n or checkpoints + 2), disk_bytes = 0}
+      if checkpoints > 0 and p.options.disk then
+        local segments = math.ceil(n/checkpoints)
+        plan.disk_bytes, plan.recomputation = bytes*segments, 2 - segments/n
+      else
+        plan.recomputation = n == 0 and 0 or checkpoints == 0 and 1 or 1 + forward_steps(n, checkpoints)/n
+      end
       return setmetatable(plan, Plan)
     end,
   },
@@ -248,6 +284,20 @@ local function builder(forms)
   end
 end
 
+-- A program of models and captured values that has the last model, the number of the step, as a further input, and where it is
+-- carried, the next one as a result. What that captures goes behind the captured values.
+local function counted(body, models, captured, carry, traces)
+  local n, all = #models, append({unpack(models)}, captured)
+  local t, inputs = program.open(all, #all)
+  traces[#traces + 1] = t
+  local step = table.remove(inputs, n)
+  local results = body:inline(inputs)
+  if carry then results[#results + 1] = step + 1 end
+  local whole, more = t:close(results)
+  append(captured, more)
+  return whole
+end
+
 --- state = step(state) while condition(state) holds (a 0-d bool); both are traced once. Returns the final state and the number of steps.
 ---@param condition function
 ---@param step function
@@ -261,28 +311,35 @@ function control.while_loop(condition, step, state, options)
   options = check_options(options, {iterations = true, memory = true}, "while_loop")
   local leaves, form = tree.leaves(state)
   local models = tensors(leaves)
-  local n = #models
+  local n, limit = #models, options.iterations or 100000
   local function arguments(inputs) return tree.build(form, inputs) end
-  local cond, cond_captured, _, t1 = trace(models, n, condition, arguments, function(out)
-    local value = out[2]
-    if type(value) == "boolean" then value = core.tensor(value) end
-    if not is_tensor(value) then core.fail(("while_loop: the condition must return a comparison's result, not %s"):format(type(value))) end
-    return {value}
-  end)
-  local ok, body, captured, _, t2 = pcall(trace, models, n, step, arguments, function(out)
+  local body, captured, _, t1, level1 = trace(models, n, step, arguments, function(out)
     local list = {}
     local forms = flatten({nil, out[2]}, 2, list)
     if forms[1].n ~= n then core.fail(("while_loop: the step takes a state of %d parts and returns one of %d"):format(n, forms[1].n)) end
     return list, forms
-  end)
+  end, {n = limit, carry = true})
+  local function condition_of(out)
+    local value = out[2]
+    if type(value) == "boolean" then value = core.tensor(value) end
+    if not is_tensor(value) then core.fail(("while_loop: the condition must return a comparison's result, not %s"):format(type(value))) end
+    return {value}
+  end
+  local ok, cond, cond_captured, _, t2, level2 = pcall(trace, models, n, condition, arguments, condition_of, {n = limit + 1})
   if not ok then
     t1:free()
-    error(body, 0)
+    error(cond, 0)
+  end
+  local counts, traces = level1:counts() or level2:counts(), {t1, t2}
+  if counts then -- the number of the step is a part of the state
+    models[n + 1] = core.zeros{dtype = "i64"}
+    if not level1:counts() then body = counted(body, models, captured, true, traces) end
+    if not level2:counts() then cond = counted(cond, models, cond_captured, false, traces) end
   end
   local inputs = append(append(models, cond_captured), captured)
   local memory = options.memory and bytes_of(options.memory, "while_loop") or 0
-  return perform({t1, t2}, function(list) return tree.build(form, part(list, 0, n)), list[n + 1] end,
-    program.loop, cond, body, inputs, n, #cond_captured, options.iterations or 100000, memory)
+  return perform(traces, function(list) return tree.build(form, part(list, 0, n)), list[#list] end,
+    program.loop, cond, body, inputs, counts and n + 1 or n, #cond_captured, limit, memory)
 end
 
 --- yes(...) where the 0-d bool holds, else no(...). Both are traced, one is run. They return trees of the same shapes.

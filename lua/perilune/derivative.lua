@@ -139,8 +139,8 @@ function derivative.value_and_grad(f, options)
       local _, _, names = parameters((select(wrt, ...)))
       tell(notice(names, reached))
     end
-    if n == 1 then return loss, g elseif n == 2 then return loss, g, a elseif n <= 4 then return loss, g, a, b, c end
-    return general(...)
+    if n == 1 then return loss, g elseif n == 2 then return loss, g, a elseif n <= 4 then return loss, g, unpack({a, b, c}, 1, n - 1) end
+    return loss, g, unpack(a, 1, n - 1)
   end
 end
 

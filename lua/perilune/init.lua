@@ -24,7 +24,7 @@ local user_op = require "perilune.user_op"
 pl.op, pl.load_op = user_op.op, user_op.load_op
 
 pl.tree = require "perilune.tree"
-pl.rng = require "perilune.rng"
+pl.rng = require("perilune.rng").new
 
 -- Modules that a script may not need are loaded when they are first named.
 local lazy = {sparse = true, io = true, minimize = true}

@@ -25,8 +25,8 @@ end
 --- y1, y2, ... = f(x) along a new first axis. xs is a tensor of shape {n, ...} or a tree of such, x the same tree of one entry, of
 --- shapes {...}; each y is a tensor, a number or a tree of them, {n, ...} in the result.
 ---
---- f is traced once, for one entry: what it captures is shared by all, its Lua `if` cannot look at values, and random numbers that it
---- draws are the same for all entries (draw them before, with a first axis of n). Elementwise ops give the bits of a loop over the
+--- f is traced once, for one entry: what it captures is shared by all, and its Lua `if` cannot look at values. Random numbers that it
+--- draws are each entry's own, those of a loop over the entries. Elementwise ops give the bits of a loop over the
 --- entries; sums and products of matrices may differ by rounding. Gradients pass through, to xs and to what f captures.
 ---@param f function  x -> y1, y2, ...
 ---@param xs any  a tensor {n, ...} or a tree of tensors with equal first axes
@@ -38,13 +38,17 @@ return function(f, xs, options)
   if xs == nil then core.fail "map needs tensors to walk along their first axis, not nil" end
   local inputs, form, n = walk(xs)
   local k = #inputs
-  local body, captured, forms, trace = control.trace(inputs, 0, f, function(entry) return tree.build(form, entry) end, function(out)
+  local body, captured, forms, trace, level = control.trace(inputs, 0, f, function(entry) return tree.build(form, entry) end, function(out)
     if out[2] == nil then core.fail "map: the function returns nothing; it returns what is to be stacked" end
     local list = {}
     local all = control.flatten(out, 2, list)
     if #list == 0 then core.fail "map: the function returns no tensor" end
     return list, all
-  end)
+  end, {n = n})
+  if level:counts() then
+    k = k + 1
+    inputs[k] = core.arange(0, n - 1, {dtype = "i64"})
+  end
   for _, value in ipairs(captured) do inputs[#inputs + 1] = value end
   local ok, list = pcall(function()
     local mapped = body:map(n, k)

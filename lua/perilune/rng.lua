@@ -1,12 +1,141 @@
 -- Streams of random numbers: counter-based (Philox), so that the numbers depend on the seed and the order of draws alone.
+--
+-- Inside a traced function the seed, the stream and its position are numbers of the outermost trace: a program draws from where
+-- the stream stands when it is called. A level is an open trace. The steps of a loop's level draw one after another: step k is k
+-- times what a step draws further on, as in a Lua loop; how much that is is set when the level ends.
 local core = require "perilune.core"
+local program = core.program
 
-local Stream = {}
-Stream.__index = Stream
+local rng = {}
+local state = setmetatable({}, {__mode = "k"}) -- of a stream: {seed, stream, position, home: id of the level that made it}
+local levels, ids = {}, 0
+local LIMIT = 2^52 -- positions are below
 
-local function options(self, what, ...)
+-- ---- levels ----
+
+local Level = {}
+Level.__index = Level
+
+--- A trace has been opened. step: its input that counts the steps of a loop from 0 on, if it has one; n: how many there are.
+function rng.enter(trace, step, n)
+  ids = ids + 1
+  local level = setmetatable({trace = trace, step = step, n = n, id = ids, depth = #levels + 1, start = {}, keys = {}, drawn = {}, strides = {}}, Level)
+  levels[level.depth] = level
+  return level
+end
+
+--- Ends the level, before its trace is closed; the levels inside are gone.
+function Level:leave()
+  for k = #levels, self.depth, -1 do levels[k] = nil end
+  for s, start in pairs(self.start) do
+    local stride = (s.position - start) % LIMIT
+    if self.step then
+      if self.strides[s] then self.trace:set(self.strides[s].cell, stride) end
+      s.position = (start + self.n*stride) % LIMIT
+    end
+  end
+end
+
+--- Is the number of the step read?
+function Level:counts() return next(self.strides) ~= nil end
+
+--- The streams stand again where they did, when what was traced is not to run.
+function Level:rewind()
+  for k = #levels, self.depth, -1 do levels[k] = nil end
+  for s, start in pairs(self.start) do s.position = start end
+end
+
+--- For a program that is called again and again: the cells that hold positions, and what they are in a call, whose draws the
+--- function counts. nil when it draws from no stream but its own. The streams stand where they did.
+function Level:per_call()
+  if next(self.start) == nil then return nil end
+  local cells, streams, offsets, totals = {}, {}, {}, {}
+  for s, start in pairs(self.start) do
+    totals[s] = (s.position - start) % LIMIT
+    s.position = start
+  end
+  for _, draw in ipairs(self.drawn) do -- those made inside begin anew in each call
+    local k, start = #cells + 1, self.start[draw.stream]
+    if start then cells[k], streams[k], offsets[k] = draw.cell, draw.stream, (draw.position - start) % LIMIT end
+  end
+  return cells, function()
+    local list = {}
+    for k, s in ipairs(streams) do list[k] = (s.position + offsets[k]) % LIMIT end
+    for s, total in pairs(totals) do s.position = (s.position + total) % LIMIT end
+    return list
+  end
+end
+
+-- ---- streams ----
+
+local methods = {}
+local prototype = newproxy(true) -- no table: a module that holds a stream is copied, and all copies draw from one stream
+local meta = getmetatable(prototype)
+
+local function new(seed, stream)
+  local self = newproxy(prototype)
+  local top = levels[#levels]
+  state[self] = {seed = seed, stream = stream, position = 0, home = top and top.id}
+  return self
+end
+
+local function state_of(self, what)
+  local s = state[self]
+  if not s then core.fail(("rng:%s is a method: it needs a random stream (pl.rng(seed)), not %s"):format(what, type(self))) end
+  return s
+end
+
+-- The index of the level that the stream was made in; 0: outside of all that are open.
+local function home_of(s)
+  for k = #levels, 1, -1 do
+    if levels[k].id == s.home then return k end
+  end
+  if type(s.stream) ~= "number" then core.fail "this random stream was split off inside a traced function that has ended" end
+  return 0
+end
+
+-- Where a draw of count numbers begins: position, seed and stream as values of the open traces. The stream moves on.
+local function key_of(s, count)
+  local home, outer = home_of(s), levels[1]
+  local keys = outer.keys[s]
+  if not keys then
+    keys = {seed = outer.trace:integer(s.seed), stream = s.stream}
+    if type(s.stream) == "number" then keys.stream = outer.trace:integer(s.stream) end
+    outer.keys[s] = keys
+  end
+  local position, cell = outer.trace:integer(s.position)
+  outer.drawn[#outer.drawn + 1] = {stream = s, cell = cell, position = s.position}
+  for k = home + 1, #levels do
+    local level = levels[k]
+    level.start[s] = level.start[s] or s.position
+    if level.step then
+      local stride = level.strides[s]
+      if not stride then
+        stride = {}
+        stride.value, stride.cell = level.trace:integer(0)
+        level.strides[s] = stride
+      end
+      position = position + level.step*stride.value
+    end
+  end
+  s.position = (s.position + count) % LIMIT
+  return position, keys.seed, keys.stream
+end
+
+local function draw(s, name, shape, count, lo, hi)
+  if program.tracing() and #levels > 0 then
+    local position, seed, stream = key_of(s, count)
+    return core.random_at(name .. "_at", shape, position, seed, stream, lo, hi)
+  end
+  home_of(s)
+  local position = s.position
+  s.position = (position + count) % LIMIT
+  return core.random(name, shape, s.seed, s.stream, position, lo, hi)
+end
+
+local function options(what, ...)
   local n = select("#", ...)
-  local last = select(n, ...)
+  local last = n > 0 and select(n, ...) or nil
   local shape, o = {...}, {}
   if n == 1 and type(last) == "table" and #last > 0 then
     shape = {unpack(last)}
@@ -23,47 +152,64 @@ local function options(self, what, ...)
     if type(size) ~= "number" or size < 0 or size ~= math.floor(size) then core.fail(("rng:%s: %s is no size of an axis"):format(what, tostring(size))) end
     count = count*size
   end
-  local position = self.position
-  self.position = position + count
-  return shape, position, o
+  if count >= 2^31 then core.fail(("rng:%s: %.0f numbers; a tensor has fewer than 2^31"):format(what, count)) end
+  return shape, count, o
 end
 
---- Uniform numbers in (lo, hi), (0, 1) by default: rng:uniform(n, m), rng:uniform(n, {lo = -1, hi = 1}).
-function Stream:uniform(...)
-  local shape, position, o = options(self, "uniform", ...)
-  return core.random("random_uniform", shape, self.seed, self.stream, position, o.lo or 0, o.hi or 1)
+--- Uniform numbers in (lo, hi), (0, 1) by default: rng:uniform(n, m), rng:uniform(n, {lo = -1, hi = 1}). In a traced function (compile,
+--- scan, map ...) each call, step and entry draws its own, the same as in a Lua loop.
+function methods:uniform(...)
+  local s = state_of(self, "uniform")
+  local shape, count, o = options("uniform", ...)
+  return draw(s, "random_uniform", shape, count, o.lo or 0, o.hi or 1)
 end
 
 --- Standard normal numbers: rng:normal(n, m).
-function Stream:normal(...)
-  local shape, position = options(self, "normal", ...)
-  return core.random("random_normal", shape, self.seed, self.stream, position)
+function methods:normal(...)
+  local s = state_of(self, "normal")
+  local shape, count = options("normal", ...)
+  return draw(s, "random_normal", shape, count)
 end
 
 --- Whole numbers lo to hi, both included: rng:integers(lo, hi, n, m).
-function Stream:integers(lo, hi, ...)
+function methods:integers(lo, hi, ...)
+  local s = state_of(self, "integers")
   local whole = type(lo) == "number" and type(hi) == "number" and lo == math.floor(lo) and hi == math.floor(hi)
   if not whole then core.fail("rng:integers(lo, hi, n ...): lo and hi are whole numbers") end
-  local shape, position = options(self, "integers", ...)
-  return core.random("random_integers", shape, self.seed, self.stream, position, lo, hi)
+  local shape, count = options("integers", ...)
+  return draw(s, "random_integers", shape, count, lo, hi)
 end
 
---- k independent streams.
+--- k independent streams: their keys are drawn from this one.
+---@param k integer
 ---@return table
-function Stream:split(k)
+function methods:split(k)
+  local s = state_of(self, "split")
+  if type(k) ~= "number" or k < 0 or k ~= math.floor(k) or k > 1e6 then core.fail(("rng:split(k): %s is no number of streams"):format(tostring(k))) end
   local streams = {}
   for i = 1, k do
-    self.children = self.children + 1
-    streams[i] = setmetatable({seed = self.seed, stream = (self.stream*1009 + self.children) % 2^52, position = 0, children = 0}, Stream)
+    local key = draw(s, "random_integers", {}, 1, 1, LIMIT)
+    streams[i] = new(s.seed, program.tracing() and key or key:item())
   end
   return streams
 end
 
-function Stream:__tostring() return ("random stream of seed %d at %d"):format(self.seed, self.position) end
-
---- A stream of random numbers.
----@param seed integer
-return function(seed)
-  if type(seed) ~= "number" or seed ~= math.floor(seed) then core.fail("rng needs a whole number as its seed") end
-  return setmetatable({seed = seed, stream = 0, position = 0, children = 0}, Stream)
+function meta.__index(self, key)
+  if methods[key] then return methods[key] end
+  local s = state[self]
+  return s and (key == "seed" or key == "position") and s[key] or nil
 end
+function meta.__tostring(self)
+  local s = state[self]
+  return s and ("random stream of seed %d at %d"):format(s.seed, s.position) or "random stream"
+end
+
+--- A stream of random numbers, which depend on the seed and the order of draws alone, not on threads or devices. Made inside a
+--- traced function, it begins anew with each call.
+---@param seed integer
+function rng.new(seed)
+  if type(seed) ~= "number" or seed ~= math.floor(seed) or math.abs(seed) > 2^53 then core.fail("rng needs a whole number as its seed") end
+  return new(seed, 0)
+end
+
+return rng
