@@ -54,6 +54,17 @@ typedef struct {
 
 enum { HEADER = 64, SMALL = 4096, SMALL_CLASSES = SMALL / 64 };
 
+/* Under AddressSanitizer what is cached, and the room behind what was asked for, must not be touched. */
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+static void guard(void *p, size_t bytes, size_t room) {
+  ASAN_UNPOISON_MEMORY_REGION(p, bytes);
+  ASAN_POISON_MEMORY_REGION((char *)p + bytes, room - bytes);
+}
+#else
+static inline void guard(void *p, size_t bytes, size_t room) { (void)p, (void)bytes, (void)room; }
+#endif
+
 /* Classes: multiples of 64 up to 4096, then four a doubling, so that at most a quarter is wasted. */
 static int size_class(size_t size, size_t *rounded) {
   if (size <= SMALL) {
@@ -115,6 +126,7 @@ void *pl_memory_new(pl_context *c, size_t bytes) {
   }
   c->used += size;
   if (c->used > c->peak) c->peak = c->used;
+  guard((char *)b + HEADER, bytes, size - HEADER);
   return (char *)b + HEADER;
 }
 
@@ -127,6 +139,7 @@ void pl_memory_free(pl_context *c, void *p) {
     b->next = c->free_blocks[b->class];
     c->free_blocks[b->class] = b;
     c->cached += b->size;
+    guard(p, 0, b->size - HEADER);
   } else {
     free(b);
   }
@@ -135,9 +148,13 @@ void pl_memory_free(pl_context *c, void *p) {
 void *pl_memory_grow(pl_context *c, void *p, size_t bytes) {
   if (!p) return pl_memory_new(c, bytes);
   size_t old = ((block *)((char *)p - HEADER))->size - HEADER;
-  if (bytes <= old) return p;
+  if (bytes <= old) {
+    guard(p, bytes, old);
+    return p;
+  }
   void *q = pl_memory_new(c, bytes);
   if (!q) return NULL;
+  guard(p, old, old);
   memcpy(q, p, old);
   pl_memory_free(c, p);
   return q;
