@@ -2,6 +2,7 @@
  * form is tested against. Optimized: equal instructions once, multiplications by one and operations on constants done
  * now, slices and broadcasts read where they lie, elementwise ops fused. Both: dead values share memory by liveness. No
  * rewriting changes a bit of any result. */
+#include <assert.h>
 #include <string.h>
 
 #include "execute.h"
@@ -31,6 +32,8 @@ typedef struct {
   bool live;
 } step_;
 
+enum { SHAPES = 256 };
+
 typedef struct {
   pl_context *c;
   pl_body *b;
@@ -42,8 +45,11 @@ typedef struct {
   int n_steps;
   struct group_members { /* of each group unit */
     int32_t *list;
-    int n, capacity;
+    int n, capacity, n_views;
+    int32_t older;                 /* the group before it with the same hash of its shape, or -1 */
+    int32_t views[PL_GROUP_VIEWS]; /* operands that are not read as they lie, or are numbers */
   } * members;
+  int32_t newest[SHAPES]; /* group by hash of shape */
   int32_t *order; /* instruction of each unit, -1: a group */
 } build;
 
@@ -320,6 +326,29 @@ static int32_t source_of(const build *u, int32_t v, bool *view) {
   return *view ? f->base : v;
 }
 
+static int32_t *newest_of(build *u, int rank, const int32_t *shape) {
+  return &u->newest[pl_hash((uint64_t)rank, shape, (size_t)rank * sizeof *shape) % SHAPES];
+}
+
+/* Adds to the views of a group those that step s reads through a register, each once; false: there is no room. */
+static bool add_views(const build *u, const step_ *s, struct group_members *m) {
+  const pl_spec *so = &u->e->specs[s->operands[s->n_in]];
+  int n = m->n_views;
+  for (int i = 0; i < s->n_in; i++) {
+    bool view;
+    int32_t v = (int32_t)s->operands[i];
+    source_of(u, v, &view);
+    if (is_region(s, i) || (!view && same_shape(&u->e->specs[v], so->rank, so->shape))) continue;
+    int k = 0;
+    while (k < n && m->views[k] != v) k++;
+    if (k < n) continue;
+    if (n == PL_GROUP_VIEWS) return false;
+    m->views[n++] = v;
+  }
+  m->n_views = n;
+  return true;
+}
+
 static bool join_group(build *u, int k, int *group) {
   const step_ *s = &u->steps[k];
   const pl_spec *so = &u->e->specs[s->operands[s->n_in]];
@@ -333,9 +362,9 @@ static bool join_group(build *u, int k, int *group) {
     if (at >= 0 && !(direct && u->e->units[at].kind == PL_UNIT_GROUP)) at++;
     if (at > least) least = at;
   }
-  for (int g = u->e->n_units - 1; g >= 0 && g >= least; g--)
-    if (u->e->units[g].kind == PL_UNIT_GROUP && same_shape(so, u->e->units[g].group->rank, u->e->units[g].group->shape) &&
-        u->members[g].n < PL_GROUP_MICRO / 4) {
+  for (int32_t g = *newest_of(u, so->rank, so->shape); g >= 0 && g >= least; g = u->members[g].older)
+    if (same_shape(so, u->e->units[g].group->rank, u->e->units[g].group->shape) &&
+        u->members[g].n < PL_GROUP_MICRO / 4 && add_views(u, s, &u->members[g])) {
       *group = g;
       return true;
     }
@@ -374,6 +403,10 @@ static bool make_units(build *u) {
         *group = (pl_group){.rank = so->rank, .count = count_of(so)};
         memcpy(group->shape, so->shape, sizeof group->shape);
         e->units[g] = (pl_unit){.kind = PL_UNIT_GROUP, .op = s->op, .line = s->line, .group = group};
+        int32_t *newest = newest_of(u, so->rank, so->shape);
+        u->members[g].older = *newest;
+        *newest = g;
+        add_views(u, s, &u->members[g]);
       }
       if (!add_member(u, g, k)) return false;
     } else {
@@ -586,8 +619,7 @@ static bool finish_group(build *u, int unit) {
   g->n_registers = registers;
   int64_t block = PL_BLOCK;
   while (block > 64 && registers * block * 8 > PL_GROUP_SCRATCH) block /= 2;
-  if (registers * block * 8 > PL_GROUP_SCRATCH)
-    pl_error(c, PL_ERROR_MEMORY, "a fused group reads %d broadcast or sliced values at once", registers);
+  assert(registers * block * 8 <= PL_GROUP_SCRATCH); /* PL_GROUP_VIEWS */
   g->block = block;
   g->work = 0;
   for (int i = 0; i < m->n && !c->status; i++) {
@@ -764,6 +796,7 @@ pl_executable *pl_executable_build(pl_context *c, pl_body *b, int how) {
   if (!e) return NULL;
   *e = (pl_executable){.body = b};
   build u = {.c = c, .b = b, .e = e, .optimize = how == PL_OPTIMIZED};
+  for (int i = 0; i < SHAPES; i++) u.newest[i] = -1;
   u.values_capacity = b->n_values + (int)b->code.n + 8;
   u.n_values = b->n_values;
   e->n_operands = (int)b->code.n_operands;
