@@ -153,7 +153,9 @@ pl_tape *pl_trace_open(pl_context *c, int n, const pl_spec *specs, pl_value *inp
                  .outer = c->recording,
                  .outer_scope = c->scope,
                  .outer_line = c->line,
-                 .n_given = n};
+                 .n_given = n,
+                 .n_saved = c->n_saved,
+                 .depth = c->host.depth};
   t->given = pl_memory_new(c, ((size_t)n + 1) * sizeof *t->given);
   if (!t->given) {
     pl_memory_free(c, t);
@@ -206,12 +208,15 @@ static void leave(pl_context *c, pl_tape *t) {
   c->line = t->outer_line;
 }
 
-void pl_trace_abandon(pl_context *c, pl_tape *t) {
+bool pl_trace_unwind(pl_context *c, const pl_tape *t) {
   const pl_tape *q = c->recording;
   while (q && q != t) q = q->outer;
-  if (!q) return; /* it has been left */
-  while (c->recording && c->recording != t && c->recording->traced) leave(c, c->recording);
-  leave(c, t);
+  while (q && c->recording != t) leave(c, c->recording); /* traces: nothing else has an outer one */
+  return q != NULL;
+}
+
+void pl_trace_abandon(pl_context *c, pl_tape *t) {
+  if (pl_trace_unwind(c, t)) leave(c, t);
 }
 
 enum { DEAD = 0xffffffffu };
@@ -482,12 +487,6 @@ pl_trace *pl_trace_like(pl_context *c, int n, const pl_value *models, int whole,
 
 pl_body *pl_trace_end(pl_context *c, pl_trace *t, int n_out, const pl_value *outputs) {
   return pl_trace_close(c, t, n_out, outputs, false, 0, NULL, NULL);
-}
-
-void pl_trace_free(pl_context *c, pl_trace *t) {
-  if (!t) return;
-  pl_trace_abandon(c, t);
-  pl_tape_free(c, t);
 }
 
 bool pl_tracing(const pl_context *c) { return c->recording && c->recording->traced; }

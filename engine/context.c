@@ -228,11 +228,12 @@ void pl_scope_begin(pl_context *c) {
 
 void pl_scope_end(pl_context *c) {
   if (c->n_saved == 0) return;
-  pl_scope *s = c->scope;
-  c->scope = c->saved[--c->n_saved].scope;
+  pl_scope *s = &c->scopes[--c->n_saved]; /* which need not be the open one: a region may have been left open */
+  c->scope = c->saved[c->n_saved].scope;
   for (int64_t i = s->n; i-- > 0;)
     if (s->slots[i]) pl_release(c, pl_slot_at(c, s->slots[i])->handle);
   s->n = 0;
+  pl_doomed_free(c);
 }
 
 void pl_pause(pl_context *c) {
@@ -248,6 +249,7 @@ void pl_resume(pl_context *c) {
   c->n_saved--;
   c->scope = c->saved[c->n_saved].scope;
   c->recording = c->saved[c->n_saved].recording;
+  pl_doomed_free(c);
 }
 
 bool pl_recording(const pl_context *c) { return c->recording != NULL; }
@@ -271,6 +273,7 @@ void pl_context_free(pl_context *c) {
   if (!c) return;
   c->freeing = true;
   c->status = PL_OK;
+  pl_doomed_free(c);
   pl_memo_free(c);
   pl_suspended_free(c);
   pl_values_free(c);

@@ -58,6 +58,10 @@ struct pl_context {
   bool check_finite; /* and the first NaN or infinity is an error */
   bool located;      /* the error's message says where */
   bool freeing;      /* the context ends: nothing is kept for later */
+  struct {           /* given back where that cannot be: see pl_doomed_free */
+    struct pl_region *regions;
+    struct pl_tape *traces;
+  } doomed;
 
   /* memory */
   void *free_blocks[PL_CLASSES];

@@ -130,6 +130,7 @@ static void leave(pl_context *c, const visit *v) {
   c->host.depth--;
   c->located = v->located;
   c->running--;
+  pl_doomed_free(c);
 }
 
 /* The host failed: with its message, or an interrupt that stopped it. */
