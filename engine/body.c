@@ -144,8 +144,16 @@ pl_body *pl_body_new(pl_context *c, int n_in, int n_out, int n_constants, int n_
 
 /* ---- tracing ---- */
 
+enum { DEEPEST = 32 };
+
 pl_tape *pl_trace_open(pl_context *c, int n, const pl_spec *specs, pl_value *inputs) {
   if (c->status) return NULL;
+  int depth = 0;
+  for (const pl_tape *q = c->recording; q; q = q->outer) depth++;
+  if (depth > DEEPEST) { /* their derivatives are made by recursion */
+    pl_error(c, PL_ERROR_STATE, "programs within programs, more than %d deep", DEEPEST);
+    return NULL;
+  }
   pl_tape *t = pl_memory_new(c, sizeof *t);
   if (!t) return NULL;
   *t = (pl_tape){.serial = ++c->recordings,
@@ -486,6 +494,16 @@ pl_trace *pl_trace_like(pl_context *c, int n, const pl_value *models, int whole,
 }
 
 pl_body *pl_trace_end(pl_context *c, pl_trace *t, int n_out, const pl_value *outputs) {
+  int64_t n_in = t->n_given + (t->numbers != PL_NONE);
+  for (int64_t i = 0; i < t->captured.n; i++) n_in += !is_constant(t, pl_slot_at(c, t->captured.slots[i]), false);
+  if (n_in > PL_MAX_INPUTS || n_out > PL_MAX_OUTPUTS) {
+    pl_error(c, PL_ERROR_ARGUMENT,
+             "the traced function takes and captures %lld tensors and returns %d; at most %d and %d are possible: join "
+             "tensors (stack, concat)",
+             (long long)n_in, n_out, PL_MAX_INPUTS, PL_MAX_OUTPUTS);
+    pl_trace_abandon(c, t);
+    return NULL;
+  }
   return pl_trace_close(c, t, n_out, outputs, false, 0, NULL, NULL);
 }
 
