@@ -32,7 +32,7 @@ void pl_clear(pl_context *c) { c->status = PL_OK; }
 void pl_interrupt(pl_context *c) { atomic_store(&c->interrupted, 1); }
 
 void pl_clear_interrupt(pl_context *c) { atomic_store(&c->interrupted, 0); }
-bool pl_interrupt_pending(const pl_context *c) { return atomic_load(&c->interrupted) != 0; }
+bool pl_interrupt_pending(const pl_context *c) { return atomic_load(&c->interrupted) > 0; }
 bool pl_running(const pl_context *c) { return c->running > 0; }
 
 const char *pl_shape_text(char *text, int rank, const int32_t *shape) {

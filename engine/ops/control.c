@@ -577,6 +577,7 @@ static bool scan_vjp_stored(pl_vjp *v, const layout_ *l) {
   pl_spec specs[PL_MAX_INPUTS];
   pl_value outer[PL_MAX_INPUTS], in[PL_MAX_INPUTS];
   n = start_states(v, b, l, &r, outer);
+  if (c->status) return true;
   for (int k = 0; k < n; k++) pl_spec_of(pl_slot_find(c, outer[k]), &specs[k]);
   for (int k = 0; k < l->states; k++)
     if (next[k]) {
@@ -699,6 +700,7 @@ typedef struct {
   char **now, **spare; /* states of the advance */
   char **g, **sum;     /* 2 sides each */
   char **row;          /* of xs' cotangents */
+  char *sinks;         /* for the step's outputs that nobody wants */
   int side;
 } sweep;
 
@@ -759,6 +761,7 @@ static bool sweep_memory(pl_context *c, pl_activation *a, const layout_ *l, swee
   bytes = (size_t)(s->n_slots + 2) * state;
   for (int k = 0; k < sides; k++) bytes += 2 * padded(bytes_of(&R->specs[R->outputs[k]]));
   for (int k = 0; k < rows; k++) bytes += padded(bytes_of(&R->specs[R->outputs[sides + k]]));
+  for (int k = l->states; k < b->n_out; k++) bytes += padded(bytes_of(&b->specs[b->outputs[k]]));
   size_t lists = ((size_t)(s->n_slots + 3) * (size_t)l->states + 2 * (size_t)sides + (size_t)rows + (size_t)s->n_slots + 8) * 8;
   char *p = s->memory = pl_memory_new(c, bytes + lists + 128);
   if (!p) return false;
@@ -785,6 +788,7 @@ static bool sweep_memory(pl_context *c, pl_activation *a, const layout_ *l, swee
     s->row[k] = size % 64 ? p : NULL;
     p += padded(size);
   }
+  s->sinks = p;
   return true;
 }
 
@@ -807,11 +811,8 @@ static pl_next reverse_step(pl_context *c, pl_activation *a) {
       pl_frame_input(s->forward, l.states + l.xs + k, a->in[l.states + l.xs + k]);
       pl_frame_input(s->reverse, l.states + l.xs + k, a->in[l.states + l.xs + k]);
     }
-    for (int k = 0; k < b->n_out - l.states; k++) { /* outputs that nobody wants */
-      void *sink = pl_memory_new(c, padded(bytes_of(&b->specs[b->outputs[l.states + k]])));
-      if (!sink) return PL_NEXT_FAIL;
-      pl_frame_output(s->forward, l.states + k, sink);
-    }
+    char *sink = s->sinks;
+    for (int k = l.states; k < b->n_out; sink += padded(bytes_of(&b->specs[b->outputs[k++]]))) pl_frame_output(s->forward, k, sink);
     for (int k = 0; k < m[R_ACTIVE]; k++)
       memcpy(s->g[2 * k], a->in[first_g + k]->data, bytes_of(&R->specs[R->outputs[k]]));
     for (int k = 0; k < m[R_SUMS]; k++)
@@ -871,9 +872,6 @@ static pl_next reverse_step(pl_context *c, pl_activation *a) {
 }
 static void reverse_stop(pl_context *c, pl_activation *a) {
   sweep *s = a->state;
-  layout_ l = reverse_layout(a->attrs);
-  if (s->forward)
-    for (int k = 0; k < BODY(a->attrs)->n_out - l.states; k++) pl_memory_free(c, s->forward->outputs[l.states + k]);
   pl_frame_free(c, s->forward);
   pl_frame_free(c, s->reverse);
   pl_memory_free(c, s->memory);

@@ -135,7 +135,7 @@ static void leave(pl_context *c, const visit *v) {
 
 /* The host failed: with its message, or an interrupt that stopped it. */
 static void failed(pl_context *c, const char *what) {
-  if (atomic_load(&c->interrupted)) {
+  if (atomic_load(&c->interrupted) > 0) {
     c->status = PL_OK;
     pl_interrupted(c);
   }

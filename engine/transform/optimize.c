@@ -812,6 +812,7 @@ pl_executable *pl_executable_build(pl_context *c, pl_body *b, int how) {
   bool ok = e->specs && e->places && e->operands && e->units && e->constants && u.fact && u.steps && u.members;
   if (ok) {
     memset(u.members, 0, steps * sizeof *u.members);
+    memset(e->units, 0, steps * sizeof *e->units);
     memcpy(e->specs, b->specs, (size_t)b->n_values * sizeof *e->specs);
     if (e->n_operands) memcpy(e->operands, b->code.operands, (size_t)e->n_operands * sizeof *e->operands);
     for (int v = 0; v < b->n_values; v++) {
