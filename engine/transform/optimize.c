@@ -50,6 +50,9 @@ typedef struct {
     int32_t views[PL_GROUP_VIEWS]; /* operands that are not read as they lie, or are numbers */
   } * members;
   int32_t newest[SHAPES]; /* group by hash of shape */
+  /* by value, for the group that is being finished, and -1, 0, -1 between: the member that makes it, how many read it, and
+   * the last one that does */
+  int32_t *member, *uses, *last;
   int32_t *order; /* instruction of each unit, -1: a group */
 } build;
 
@@ -529,24 +532,17 @@ static bool finish_group(build *u, int unit) {
   pl_group *g = u->e->units[unit].group;
   struct group_members *m = &u->members[unit];
   g->micro = pl_memory_new(c, (size_t)m->n * sizeof *g->micro);
-  int32_t *last = pl_memory_new(c, (size_t)u->n_values * sizeof *last); /* the member that reads a register last */
+  int32_t *last = u->last, *member = u->member, *uses = u->uses;
   int32_t(*in)[PL_GROUP_IN] = pl_memory_new(c, (size_t)m->n * sizeof *in);
   int32_t *out = pl_memory_new(c, (size_t)m->n * sizeof *out);
   joined *ops = pl_memory_new(c, (size_t)m->n * sizeof *ops);
-  int32_t *member = pl_memory_new(c, 2 * (size_t)u->n_values * sizeof *member), *uses = member + u->n_values;
-  if (!g->micro || !last || !in || !out || !ops || !member) {
+  if (!g->micro || !in || !out || !ops) {
     pl_memory_free(c, ops);
-    pl_memory_free(c, member);
-    pl_memory_free(c, last);
     pl_memory_free(c, in);
     pl_memory_free(c, out);
     return false;
   }
   /* operands of each member: a product that is joined to a sum gives its own */
-  for (int v = 0; v < u->n_values; v++) {
-    member[v] = -1;
-    uses[v] = 0;
-  }
   for (int i = 0; i < m->n; i++) {
     const step_ *s = &u->steps[m->list[i]];
     member[s->operands[s->n_in]] = i;
@@ -645,11 +641,16 @@ static bool finish_group(build *u, int unit) {
     g->work += ops[i].kernel ? 2 : 1;
     u->e->flops += (double)g->count;
   }
-  pl_memory_free(c, last);
+  for (int i = 0; i < m->n; i++) {
+    const step_ *s = &u->steps[m->list[i]];
+    for (int k = 0; k <= s->n_in; k++) {
+      member[s->operands[k]] = last[s->operands[k]] = -1;
+      uses[s->operands[k]] = 0;
+    }
+  }
   pl_memory_free(c, in);
   pl_memory_free(c, out);
   pl_memory_free(c, ops);
-  pl_memory_free(c, member);
   return c->status == PL_OK;
 }
 
@@ -809,8 +810,13 @@ pl_executable *pl_executable_build(pl_context *c, pl_body *b, int how) {
   u.fact = pl_memory_new(c, values * sizeof *u.fact);
   u.steps = pl_memory_new(c, steps * sizeof *u.steps);
   u.members = pl_memory_new(c, steps * sizeof *u.members);
-  bool ok = e->specs && e->places && e->operands && e->units && e->constants && u.fact && u.steps && u.members;
+  u.member = pl_memory_new(c, 3 * values * sizeof *u.member);
+  bool ok = e->specs && e->places && e->operands && e->units && e->constants && u.fact && u.steps && u.members && u.member;
   if (ok) {
+    u.last = u.member + values;
+    u.uses = u.last + values;
+    memset(u.member, -1, 2 * values * sizeof *u.member);
+    memset(u.uses, 0, values * sizeof *u.uses);
     memset(u.members, 0, steps * sizeof *u.members);
     memset(e->units, 0, steps * sizeof *e->units);
     memcpy(e->specs, b->specs, (size_t)b->n_values * sizeof *e->specs);
@@ -841,6 +847,7 @@ pl_executable *pl_executable_build(pl_context *c, pl_body *b, int how) {
   pl_memory_free(c, u.fact);
   pl_memory_free(c, u.steps);
   pl_memory_free(c, u.members);
+  pl_memory_free(c, u.member);
   if (ok) return e;
   pl_executable_free(c, e);
   return NULL;

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <cmocka.h>
 
@@ -361,6 +362,47 @@ static void deep(void **state) {
   pl_context_free(c);
 }
 
+/* ---- long programs ---- */
+
+static pl_value long_function(pl_context *c, int kind, int n, pl_value x) {
+  pl_value y = x;
+  for (int i = 0; i < n; i += 3) {
+    if (kind == 0) y = one(c, "tanh", two(c, "mul", one(c, "sin", y), x)); /* one chain */
+    else if (kind == 1) y = two(c, "mul", one(c, "sin", y), total(c, y));  /* a sum at every turn */
+    else y = two(c, "add", y, total(c, one(c, "sin", slice(c, y, 0, 1, 2 + i % 29)))); /* groups of many shapes */
+  }
+  return total(c, y);
+}
+
+/* Tracing, differentiating and optimizing take time in proportion to the program, not to its square. */
+static void long_programs(void **state) {
+  (void)state;
+  for (int kind = 0; kind < 3; kind++) {
+    double seconds[2] = {1e9, 1e9};
+    for (int long_ = 0; long_ < 2; long_++)
+      for (int repeat = 0; repeat < 4; repeat++) {
+        pl_context *c = pl_context_new();
+        pl_value x = vector(c, 32, 0.1, 0.01), in, y;
+        uint8_t need[] = {1}, reached[1];
+        clock_t start = clock();
+        pl_trace *t = pl_trace_like(c, 1, &x, 1, &in);
+        y = long_function(c, kind, long_ ? 20000 : 5000, in);
+        pl_body *b = pl_trace_end(c, t, 1, &y);
+        pl_trace_free(c, t);
+        assert_non_null(b);
+        pl_body *g = pl_body_with_gradient(c, b, need, reached);
+        assert_non_null(g);
+        assert_true(pl_body_executable(c, b, PL_OPTIMIZED) && pl_body_executable(c, g, PL_OPTIMIZED));
+        seconds[long_] = fmin(seconds[long_], (double)(clock() - start) / CLOCKS_PER_SEC);
+        pl_body_release(g);
+        pl_body_release(b);
+        pl_context_free(c);
+      }
+    printf("program %d: %.1f ms for 5,000 instructions, %.1f ms for 20,000\n", kind, 1e3 * seconds[0], 1e3 * seconds[1]);
+    if (seconds[1] > 9 * seconds[0]) fail_msg("four times the instructions take %.1f times as long", seconds[1] / seconds[0]);
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(many_views),
@@ -368,6 +410,7 @@ int main(void) {
       cmocka_unit_test(many_kept),
       cmocka_unit_test(misfits),
       cmocka_unit_test(deep),
+      cmocka_unit_test(long_programs),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
