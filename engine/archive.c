@@ -634,7 +634,7 @@ static bool attr_fits(const pl_op *op, int i, const pl_attr *a) {
     return a->i >= INT32_MIN && a->i <= INT32_MAX;
   }
   if (a->type != PL_ATTR_INTS || a->n < 0) return true;
-  if (kind == PL_AS_INTS && op->step) return true; /* pl_control_check sees to them */
+  if (kind == PL_AS_INTS && op->step) return true; /* their shape rules see to them */
   if (a->n > PL_MAX_RANK) return false;
   int64_t count = 1;
   for (int k = 0; k < a->n; k++) {
@@ -699,7 +699,6 @@ static bool inputs_fit(loader *l, const reading *q, const pl_value *in) {
       (q->n_in != 1 || specs[0].dtype != PL_F64 || specs[0].rank != 1 || q->attrs[0].i < 0 ||
        q->attrs[0].i > specs[0].shape[0] - PL_CELL_MARGIN))
     LIE(l, "a number from outside of their list");
-  if (ok && !c->status && q->op->step) pl_control_check(c, q->op, q->attrs, q->n_in, specs);
   pl_memory_free(c, specs);
   return c->status == PL_OK;
 }

@@ -144,8 +144,16 @@ pl_body *pl_body_new(pl_context *c, int n_in, int n_out, int n_constants, int n_
 
 /* ---- tracing ---- */
 
+enum { DEEPEST = 32 };
+
 pl_tape *pl_trace_open(pl_context *c, int n, const pl_spec *specs, pl_value *inputs) {
   if (c->status) return NULL;
+  int depth = 0;
+  for (const pl_tape *q = c->recording; q; q = q->outer) depth++;
+  if (depth > DEEPEST) { /* their derivatives are made by recursion */
+    pl_error(c, PL_ERROR_STATE, "programs within programs, more than %d deep", DEEPEST);
+    return NULL;
+  }
   pl_tape *t = pl_memory_new(c, sizeof *t);
   if (!t) return NULL;
   *t = (pl_tape){.serial = ++c->recordings,
@@ -153,7 +161,9 @@ pl_tape *pl_trace_open(pl_context *c, int n, const pl_spec *specs, pl_value *inp
                  .outer = c->recording,
                  .outer_scope = c->scope,
                  .outer_line = c->line,
-                 .n_given = n};
+                 .n_given = n,
+                 .n_saved = c->n_saved,
+                 .depth = c->host.depth};
   t->given = pl_memory_new(c, ((size_t)n + 1) * sizeof *t->given);
   if (!t->given) {
     pl_memory_free(c, t);
@@ -251,12 +261,15 @@ static void leave(pl_context *c, pl_tape *t) {
   c->line = t->outer_line;
 }
 
-void pl_trace_abandon(pl_context *c, pl_tape *t) {
+bool pl_trace_unwind(pl_context *c, const pl_tape *t) {
   const pl_tape *q = c->recording;
   while (q && q != t) q = q->outer;
-  if (!q) return; /* it has been left */
-  while (c->recording && c->recording != t && c->recording->traced) leave(c, c->recording);
-  leave(c, t);
+  while (q && c->recording != t) leave(c, c->recording); /* traces: nothing else has an outer one */
+  return q != NULL;
+}
+
+void pl_trace_abandon(pl_context *c, pl_tape *t) {
+  if (pl_trace_unwind(c, t)) leave(c, t);
 }
 
 enum { DEAD = 0xffffffffu };
@@ -526,13 +539,17 @@ pl_trace *pl_trace_like(pl_context *c, int n, const pl_value *models, int whole,
 }
 
 pl_body *pl_trace_end(pl_context *c, pl_trace *t, int n_out, const pl_value *outputs) {
+  int64_t n_in = t->n_given + (t->numbers != PL_NONE);
+  for (int64_t i = 0; i < t->captured.n; i++) n_in += !is_constant(t, pl_slot_at(c, t->captured.slots[i]), false);
+  if (n_in > PL_MAX_INPUTS || n_out > PL_MAX_OUTPUTS) {
+    pl_error(c, PL_ERROR_ARGUMENT,
+             "the traced function takes and captures %lld tensors and returns %d; at most %d and %d are possible: join "
+             "tensors (stack, concat)",
+             (long long)n_in, n_out, PL_MAX_INPUTS, PL_MAX_OUTPUTS);
+    pl_trace_abandon(c, t);
+    return NULL;
+  }
   return pl_trace_close(c, t, n_out, outputs, false, 0, NULL, NULL);
-}
-
-void pl_trace_free(pl_context *c, pl_trace *t) {
-  if (!t) return;
-  pl_trace_abandon(c, t);
-  pl_tape_free(c, t);
 }
 
 bool pl_tracing(const pl_context *c) { return c->recording && c->recording->traced; }

@@ -53,6 +53,8 @@ pl_value pl_trace_cell(pl_context *c, const pl_slot *number);
 pl_body *pl_trace_close(pl_context *c, pl_tape *t, int n_out, const pl_value *outputs, bool closed, int n_replaced,
                         const pl_value *from, const pl_value *to);
 void pl_trace_abandon(pl_context *c, pl_tape *t); /* ends the tracing without a result; pl_tape_free is still due */
+/* Ends the traces that were left open inside t; false when t itself is no longer open. */
+bool pl_trace_unwind(pl_context *c, const pl_tape *t);
 /* The same body with further outputs (numbers of its values). The reference is the caller's. */
 pl_body *pl_body_extend(pl_context *c, const pl_body *b, int n, const uint32_t *values);
 
@@ -68,10 +70,6 @@ uint64_t pl_instruction_hash(uint64_t seed, const pl_instruction *q);
 pl_derived *pl_derived_find(const pl_body *b, int kind, int n_key, const uint64_t *key);
 pl_derived *pl_derived_keep(pl_context *c, pl_body *b, int kind, int n_key, const uint64_t *key, pl_body *body,
                             int n_list, const int32_t *list);
-
-/* Do attributes and inputs of an op that holds programs fit each other? For what comes from outside, before its shape rule
- * runs, which trusts them (ops/control.c). */
-bool pl_control_check(pl_context *c, const pl_op *op, const pl_attr *attrs, int n, const pl_spec *in);
 
 /* ---- derivatives of bodies (transform/derive.c) ---- */
 

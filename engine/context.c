@@ -32,7 +32,7 @@ void pl_clear(pl_context *c) { c->status = PL_OK; }
 void pl_interrupt(pl_context *c) { atomic_store(&c->interrupted, 1); }
 
 void pl_clear_interrupt(pl_context *c) { atomic_store(&c->interrupted, 0); }
-bool pl_interrupt_pending(const pl_context *c) { return atomic_load(&c->interrupted) != 0; }
+bool pl_interrupt_pending(const pl_context *c) { return atomic_load(&c->interrupted) > 0; }
 bool pl_running(const pl_context *c) { return c->running > 0; }
 
 const char *pl_shape_text(char *text, int rank, const int32_t *shape) {
@@ -53,6 +53,17 @@ typedef struct {
 } block;
 
 enum { HEADER = 64, SMALL = 4096, SMALL_CLASSES = SMALL / 64 };
+
+/* Under AddressSanitizer what is cached, and the room behind what was asked for, must not be touched. */
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+static void guard(void *p, size_t bytes, size_t room) {
+  ASAN_UNPOISON_MEMORY_REGION(p, bytes);
+  ASAN_POISON_MEMORY_REGION((char *)p + bytes, room - bytes);
+}
+#else
+static inline void guard(void *p, size_t bytes, size_t room) { (void)p, (void)bytes, (void)room; }
+#endif
 
 /* Classes: multiples of 64 up to 4096, then four a doubling, so that at most a quarter is wasted. */
 static int size_class(size_t size, size_t *rounded) {
@@ -115,6 +126,7 @@ void *pl_memory_new(pl_context *c, size_t bytes) {
   }
   c->used += size;
   if (c->used > c->peak) c->peak = c->used;
+  guard((char *)b + HEADER, bytes, size - HEADER);
   return (char *)b + HEADER;
 }
 
@@ -127,6 +139,7 @@ void pl_memory_free(pl_context *c, void *p) {
     b->next = c->free_blocks[b->class];
     c->free_blocks[b->class] = b;
     c->cached += b->size;
+    guard(p, 0, b->size - HEADER);
   } else {
     free(b);
   }
@@ -135,9 +148,13 @@ void pl_memory_free(pl_context *c, void *p) {
 void *pl_memory_grow(pl_context *c, void *p, size_t bytes) {
   if (!p) return pl_memory_new(c, bytes);
   size_t old = ((block *)((char *)p - HEADER))->size - HEADER;
-  if (bytes <= old) return p;
+  if (bytes <= old) {
+    guard(p, bytes, old);
+    return p;
+  }
   void *q = pl_memory_new(c, bytes);
   if (!q) return NULL;
+  guard(p, old, old);
   memcpy(q, p, old);
   pl_memory_free(c, p);
   return q;
@@ -211,11 +228,12 @@ void pl_scope_begin(pl_context *c) {
 
 void pl_scope_end(pl_context *c) {
   if (c->n_saved == 0) return;
-  pl_scope *s = c->scope;
-  c->scope = c->saved[--c->n_saved].scope;
+  pl_scope *s = &c->scopes[--c->n_saved]; /* which need not be the open one: a region may have been left open */
+  c->scope = c->saved[c->n_saved].scope;
   for (int64_t i = s->n; i-- > 0;)
     if (s->slots[i]) pl_release(c, pl_slot_at(c, s->slots[i])->handle);
   s->n = 0;
+  pl_doomed_free(c);
 }
 
 void pl_pause(pl_context *c) {
@@ -231,6 +249,7 @@ void pl_resume(pl_context *c) {
   c->n_saved--;
   c->scope = c->saved[c->n_saved].scope;
   c->recording = c->saved[c->n_saved].recording;
+  pl_doomed_free(c);
 }
 
 bool pl_recording(const pl_context *c) { return c->recording != NULL; }
@@ -254,6 +273,7 @@ void pl_context_free(pl_context *c) {
   if (!c) return;
   c->freeing = true;
   c->status = PL_OK;
+  pl_doomed_free(c);
   pl_memo_free(c);
   pl_suspended_free(c);
   pl_values_free(c);

@@ -33,7 +33,7 @@ typedef struct {
 struct pl_context {
   /* hot */
   pl_status status;
-  _Atomic int interrupted;
+  _Atomic int interrupted; /* 1: the user asked to stop; faults: -n: the n-th question from now finds that */
   struct pl_tape *recording; /* the open one, or NULL */
   int paused;                /* depth of pl_pause */
   pl_scope *scope;           /* who owns new values; NULL: the caller */
@@ -58,6 +58,10 @@ struct pl_context {
   bool check_finite; /* and the first NaN or infinity is an error */
   bool located;      /* the error's message says where */
   bool freeing;      /* the context ends: nothing is kept for later */
+  struct {           /* given back where that cannot be: see pl_doomed_free */
+    struct pl_region *regions;
+    struct pl_tape *traces;
+  } doomed;
 
   /* memory */
   void *free_blocks[PL_CLASSES];
@@ -85,9 +89,17 @@ struct pl_context {
   char message[1024];
 };
 
+/* Has the user asked to stop? For pieces of work, on any thread: who waits for them calls pl_interrupted. */
+static inline bool pl_to_stop(pl_context *c) {
+  int asked = atomic_load_explicit(&c->interrupted, memory_order_relaxed);
+  if (!asked) return false;
+  if (asked < 0 && atomic_fetch_add(&c->interrupted, 1) == -1) atomic_store(&c->interrupted, asked = 1);
+  return asked > 0;
+}
+
 /* True, with the error set, when the user asked to stop. Called at every op and every block of a long one. */
 static inline bool pl_interrupted(pl_context *c) {
-  if (!atomic_load_explicit(&c->interrupted, memory_order_relaxed)) return false;
+  if (!pl_to_stop(c)) return false;
   if (c->status == PL_OK) {
     atomic_store(&c->interrupted, 0);
     pl_error(c, PL_ERROR_INTERRUPT, "interrupted!");

@@ -30,7 +30,9 @@ void pl_executable_free(pl_context *c, pl_executable *e) { free_executable(c, e)
 pl_executable *pl_body_executable(pl_context *c, pl_body *b, int how) {
   if (!b->executable[how]) {
     uint32_t line = c->line;
+    int pending = atomic_exchange(&c->interrupted, 0); /* answered when it is made: an op that asked for it goes on then */
     b->executable[how] = pl_executable_build(c, b, how);
+    if (pending) atomic_store(&c->interrupted, pending);
     c->line = line;
     b->executable_free = free_executable;
   }
@@ -327,7 +329,7 @@ void pl_suspended_free(pl_context *c) {
   pl_memory_free(c, r);
 }
 
-/* Keeps an interrupted run; false when there is no memory to. */
+/* Keeps an interrupted run; without the memory to, that is the error. */
 static void suspend(pl_context *c, struct pl_run *r, const pl_call *call, const pl_value *outputs, int n_out) {
   pl_suspended_free(c);
   pl_status status = c->status;
@@ -335,6 +337,12 @@ static void suspend(pl_context *c, struct pl_run *r, const pl_call *call, const 
   size_t each = sizeof(pl_value) + sizeof(pl_slot *);
   struct pl_run *kept = pl_memory_new(c, sizeof *kept + (size_t)(call->n + n_out) * each);
   if (!kept) return;
+  pl_program holds = {0}; /* the attributes: the caller's may go */
+  if (!pl_program_append(c, &holds, call->op, 0, NULL, call->attrs, 0, NULL)) {
+    pl_program_free(c, &holds);
+    pl_memory_free(c, kept);
+    return;
+  }
   *kept = *r;
   kept->serial = ++c->stops;
   kept->n_in = call->n;
@@ -354,10 +362,9 @@ static void suspend(pl_context *c, struct pl_run *r, const pl_call *call, const 
   }
   kept->top->in = slots;
   kept->top->out = slots + call->n;
-  kept->program = (pl_program){0}; /* holds the attributes: the caller's may go */
-  pl_program_append(c, &kept->program, call->op, 0, NULL, call->attrs, 0, NULL);
-  kept->top->attrs = kept->program.n ? kept->program.instructions[0].attrs : NULL;
-  if (c->status == PL_OK) c->status = status;
+  kept->program = holds;
+  kept->top->attrs = holds.instructions[0].attrs;
+  c->status = status;
   c->suspended = kept;
   r->top = r->now = NULL;
 }
@@ -393,7 +400,7 @@ bool pl_body_run(pl_context *c, pl_body *b, const void *const *inputs, void *con
   c->running++;
   int pending = atomic_exchange(&c->interrupted, 0); /* answered by the next op: this one is soon over */
   run_units(c, f);
-  if (pending) atomic_store(&c->interrupted, 1);
+  if (pending) atomic_store(&c->interrupted, pending);
   c->running--;
   pl_frame_free(c, f);
   return c->status == PL_OK;

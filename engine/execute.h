@@ -87,7 +87,9 @@ bool pl_run_op(pl_context *c, const pl_call *call, int n_out, const pl_value *ou
 
 /* ---- fused groups (fuse.c) ---- */
 
-enum { PL_GROUP_IN = 3, PL_GROUP_REGISTERS = 48, PL_GROUP_SCRATCH = 48 << 10, PL_GROUP_MICRO = 512 };
+/* Registers for results, views and numbers read through registers, and one more (run_rows) must fit the scratch memory in
+ * blocks of 64 elements. */
+enum { PL_GROUP_IN = 3, PL_GROUP_REGISTERS = 48, PL_GROUP_VIEWS = 47, PL_GROUP_SCRATCH = 48 << 10, PL_GROUP_MICRO = 512 };
 
 typedef enum { PL_READ_WHOLE, PL_READ_NUMBER, PL_READ_VIEW, PL_READ_PERIODIC, PL_READ_REGION } pl_reading;
 

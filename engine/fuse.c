@@ -7,6 +7,9 @@
 #include "execute.h"
 #include "schedule.h"
 
+enum { REGISTERS = PL_GROUP_REGISTERS + PL_GROUP_VIEWS + 1, SCRATCH = PL_GROUP_SCRATCH + 64 * REGISTERS };
+_Static_assert(REGISTERS * 64 * 8 <= PL_GROUP_SCRATCH, "blocks of 64 elements fit");
+
 typedef struct {
   const pl_group *g;
   char *base[PL_GROUP_MICRO + 64]; /* of each external, at element 0 */
@@ -66,8 +69,8 @@ static inline void run_micro(const pl_micro *q, char *const *p, int64_t count) {
 static void run_blocks(const void *args, int64_t lo, int64_t hi) {
   const bound *u = args;
   const pl_group *g = u->g;
-  _Alignas(64) char scratch[PL_GROUP_SCRATCH + 64 * PL_GROUP_REGISTERS];
-  char *p[PL_GROUP_REGISTERS + PL_GROUP_MICRO + 64];
+  _Alignas(64) char scratch[SCRATCH];
+  char *p[REGISTERS + PL_GROUP_MICRO + 64];
   int64_t block = g->block, width = block * 8 + 64; /* room behind each, for whole vectors */
   for (int r = 0; r < g->n_registers; r++) p[r] = scratch + r * width;
   char **outside = p + g->n_registers;
@@ -115,8 +118,8 @@ enum { OVERRUN = 8 }; /* elements that a kernel reads and writes beyond the last
 static void run_rows(const void *args, int64_t lo, int64_t hi) {
   const bound *u = args;
   const pl_group *g = u->g;
-  _Alignas(64) char scratch[PL_GROUP_SCRATCH + 64 * PL_GROUP_REGISTERS];
-  char *p[PL_GROUP_REGISTERS + PL_GROUP_MICRO + 64];
+  _Alignas(64) char scratch[SCRATCH];
+  char *p[REGISTERS + PL_GROUP_MICRO + 64];
   int last = g->rank - 1;
   int64_t width = g->shape[last], block = g->block < width ? g->block : width, room = g->block * 8 + 64;
   for (int r = 0; r < g->n_registers; r++) p[r] = scratch + r * room;

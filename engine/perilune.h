@@ -111,7 +111,8 @@ PL_API pl_value pl_number(pl_context *c, pl_dtype dtype, double x);
 PL_API bool pl_fresh(const pl_context *c, pl_value v);
 PL_API bool pl_known(const pl_context *c, pl_value v); /* has it data to read? not while it is being traced */
 /* A tensor over the caller's array, not copied. The array must stay until `release(owner)` is called. Where version is
- * given, using the tensor after *version changed is an error: count it up at each write. */
+ * given, using the tensor after *version changed is an error: count it up at each write. Kernels read whole vectors: 64 bytes
+ * behind the array must be readable, too. */
 PL_API pl_value pl_borrow(pl_context *c, pl_dtype dtype, int rank, const int64_t *shape, void *data,
                           const uint64_t *version, void (*release)(void *owner), void *owner);
 PL_API bool pl_describe(pl_context *c, pl_value v, pl_info *info); /* false, and the error set, when stale */

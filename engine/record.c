@@ -1,4 +1,4 @@
-#include "record.h"
+#include "body.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -60,7 +60,12 @@ pl_region *pl_region_open(pl_context *c, int n, const pl_value *x, const char *c
   if (c->status) return NULL;
   pl_region *r = pl_memory_new(c, sizeof *r + (size_t)n * (2 * sizeof(pl_value) + sizeof(char *)));
   if (!r) return NULL;
-  *r = (pl_region){.context = c, .n = n, .outermost = !c->recording, .saved_line = c->line};
+  *r = (pl_region){.context = c,
+                   .n = n,
+                   .outermost = !c->recording,
+                   .saved_line = c->line,
+                   .n_saved = c->n_saved,
+                   .depth = c->host.depth};
   r->x = (pl_value *)(r + 1);
   r->inputs = r->x + n;
   r->names = (char **)(r->inputs + n);
@@ -83,6 +88,7 @@ pl_region *pl_region_open(pl_context *c, int n, const pl_value *x, const char *c
     r->recording = c->recording;
   }
   r->open = true;
+  r->serial = r->recording->serial;
   for (int i = 0; i < n; i++) {
     pl_slot *s = pl_slot_get(c, x[i]);
     if (s && (s->flags & PL_FLAG_BORROWED)) pl_slot_check(c, s);
@@ -127,20 +133,59 @@ void pl_region_close(pl_region *r) {
     pl_slot *s = r->x[i] == PL_NONE ? NULL : pl_slot_find(c, r->x[i]);
     if (s && s->parameters && --s->parameters == 0) s->flags &= (uint8_t)~PL_FLAG_PARAMETER;
   }
-  if (r->outermost && rec) {
+  if (r->outermost && rec && pl_trace_unwind(c, rec)) {
     c->recording = NULL;
     c->scope = r->saved_scope;
     c->line = r->saved_line;
   }
 }
 
+static bool inside(const pl_context *c, int n_saved, int depth) {
+  return !c->freeing && (c->n_saved > n_saved || c->host.depth > depth);
+}
+
 void pl_region_free(pl_region *r) {
   if (!r) return;
   pl_context *c = r->context;
+  if (r->open && inside(c, r->n_saved, r->depth)) { /* what is around us would come back to its recording */
+    r->doomed = c->doomed.regions;
+    c->doomed.regions = r;
+    return;
+  }
   pl_region_close(r);
   if (r->outermost && r->recording) pl_tape_free(c, r->recording);
   for (int i = 0; i < r->n; i++) free(r->names[i]);
   pl_memory_free(c, r);
+}
+
+void pl_trace_free(pl_context *c, pl_trace *t) {
+  if (!t) return;
+  if (inside(c, t->n_saved, t->depth)) {
+    t->doomed = c->doomed.traces;
+    c->doomed.traces = t;
+    return;
+  }
+  pl_trace_abandon(c, t);
+  pl_tape_free(c, t);
+}
+
+void pl_doomed_free(pl_context *c) {
+  for (pl_region **r = &c->doomed.regions, *free_; (free_ = *r);) {
+    if (inside(c, free_->n_saved, free_->depth)) {
+      r = &free_->doomed;
+      continue;
+    }
+    *r = free_->doomed;
+    pl_region_free(free_);
+  }
+  for (pl_tape **t = &c->doomed.traces, *free_; (free_ = *t);) {
+    if (inside(c, free_->n_saved, free_->depth)) {
+      t = &free_->doomed;
+      continue;
+    }
+    *t = free_->doomed;
+    pl_trace_free(c, free_);
+  }
 }
 
 bool pl_slot_finite(const pl_slot *s) {

@@ -24,6 +24,8 @@ struct pl_tape {
   pl_value vector;   /* the numbers as a tensor, made when they are asked for */
   uint64_t *cells;   /* what they are now */
   int64_t n_cells, cells_capacity;
+  int n_saved, depth; /* scopes and pauses, and users' ops, around it */
+  struct pl_tape *doomed;
 };
 
 struct pl_region {
@@ -36,8 +38,18 @@ struct pl_region {
   pl_value *x, *inputs; /* x: PL_NONE where it was not flagged */
   char **names;
   pl_scope *saved_scope; /* of the context, while an outermost region is open */
-  uint32_t saved_line;
+  uint32_t saved_line, serial; /* serial: of its recording, which may be gone */
+  int n_saved, depth;          /* scopes and pauses, and users' ops, around it */
+  pl_region *doomed;
 };
+
+/* Has the recording that an inner region lies in ended? Its address may be another's by now. */
+static inline bool pl_region_gone(const pl_region *r) {
+  const pl_tape *t = r->context->recording;
+  return !r->outermost && (!t || t->serial != r->serial);
+}
+/* Frees what a host's collector gave back within a pause, a scope or a user's op which would have come back to it. */
+void pl_doomed_free(pl_context *c);
 
 /* Appends a call that ran. */
 bool pl_record(pl_context *c, const pl_op *op, int n_in, pl_slot *const *in, const pl_attr *attrs, int n_out,

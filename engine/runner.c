@@ -203,7 +203,7 @@ static bool known(pl_context *c, const pl_op *op, int n, pl_slot *const *in) {
 static bool apply_general(pl_context *c, const pl_op *op, int n, const pl_value *inputs, const pl_attr *attrs,
                           pl_value *outputs, bool donate) {
   int n_out = pl_op_results(op, attrs);
-  for (int i = 0; i < n_out; i++) outputs[i] = PL_NONE;
+  for (int i = 0; i < n_out && i < PL_MAX_OUTPUTS; i++) outputs[i] = PL_NONE;
   if (c->status || pl_interrupted(c)) return false;
   if (n_out > PL_MAX_OUTPUTS) {
     pl_error(c, PL_ERROR_ARGUMENT, "%s: %d results; at most %d are possible", op->name, n_out, PL_MAX_OUTPUTS);

@@ -32,7 +32,7 @@ void pl_for(pl_context *c, pl_kernel kernel, const void *args, int64_t n, int64_
   int threads = pieces < c->threads ? (int)pieces : c->threads;
 #pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
   for (int64_t k = 0; k < pieces; k++) {
-    if (atomic_load_explicit(&c->interrupted, memory_order_relaxed)) continue;
+    if (pl_to_stop(c)) continue;
     int64_t lo = k * piece, hi = lo + piece;
     kernel(args, lo, hi < n ? hi : n);
   }

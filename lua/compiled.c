@@ -435,6 +435,7 @@ static int new_entry(lua_State *L) {
   int inputs, outputs;
   int64_t instructions, values;
   pl_body_size(e->body, &inputs, &outputs, &instructions, &values);
+  if (inputs > PL_MAX_INPUTS) fail(L, "a compiled function takes and captures %d tensors; at most %d are possible", inputs, PL_MAX_INPUTS);
   if (inputs != e->arguments.leaves + e->n_captured || outputs != e->results.leaves)
     fail(L, "a compiled function's program does not fit its arguments");
   lua_pushvalue(L, keys);

@@ -65,6 +65,7 @@ static int collect_body(lua_State *L) {
   return 0;
 }
 
+/* Pushes memory: callers that look at optional arguments behind it have set the top. */
 static pl_value *read_list(lua_State *L, binding *b, int i, int *n, const char *what) {
   luaL_checktype(L, i, LUA_TTABLE);
   *n = (int)lua_objlen(L, i);
@@ -91,6 +92,7 @@ static int push_list(lua_State *L, binding *b, int n, const pl_value *v) {
  * their first axis */
 static int open_trace(lua_State *L) {
   binding *b = binding_of(L);
+  lua_settop(L, 2);
   int n;
   pl_value *models = read_list(L, b, 1, &n, "a traced function");
   int64_t whole = lua_isnoneornil(L, 2) ? n : check_integer(L, 2, "program.open");
@@ -181,6 +183,7 @@ static void same_count(lua_State *L, int n, int want) {
 /* program.call(program, inputs, save) */
 static int call(lua_State *L) {
   binding *b = binding_of(L);
+  lua_settop(L, 3);
   program_info body = check_body(L, 1);
   int n;
   const pl_value *in = read_list(L, b, 2, &n, "a program");
@@ -201,6 +204,7 @@ static const char *check_path(lua_State *L, int i) {
  * states are on disk there */
 static int scan(lua_State *L) {
   binding *b = binding_of(L);
+  lua_settop(L, 7);
   program_info body = check_body(L, 1);
   int n;
   const pl_value *in = read_list(L, b, 2, &n, "scan");
@@ -222,6 +226,7 @@ static int scan(lua_State *L) {
 /* program.loop(condition, program, inputs, states, captured by the condition, most, memory) */
 static int loop(lua_State *L) {
   binding *b = binding_of(L);
+  lua_settop(L, 7);
   program_info cond = check_body(L, 1), body = check_body(L, 2);
   int n;
   const pl_value *in = read_list(L, b, 3, &n, "while_loop");
@@ -238,6 +243,7 @@ static int loop(lua_State *L) {
 /* program.cond(yes, no, inputs) */
 static int cond(lua_State *L) {
   binding *b = binding_of(L);
+  lua_settop(L, 3);
   program_info yes = check_body(L, 1), no = check_body(L, 2);
   int n;
   const pl_value *in = read_list(L, b, 3, &n, "cond");
@@ -249,6 +255,7 @@ static int cond(lua_State *L) {
 /* program.newton(program, inputs, iterations, atol, rtol, line_search) */
 static int newton(lua_State *L) {
   binding *b = binding_of(L);
+  lua_settop(L, 6);
   program_info f = check_body(L, 1);
   int n;
   const pl_value *in = read_list(L, b, 2, &n, "newton");
@@ -373,6 +380,7 @@ static int set_plain(lua_State *L) {
 /* program:save(path, captured, text): the captured tensors are its last inputs */
 static int save_body(lua_State *L) {
   binding *b = binding_of(L);
+  lua_settop(L, 4);
   program_info body = check_body(L, 1);
   const char *path = check_path(L, 2);
   int n;

@@ -184,7 +184,8 @@ static bool parse_one(lua_State *L, binding *b, selection *s, int i, bool produc
       s->n++;
       return true;
     case LUA_TTABLE: {
-      lua_getfield(L, i, "product");
+      lua_pushliteral(L, "product");
+      lua_rawget(L, i); /* raw: no error may pass the scope around us */
       bool ix = lua_toboolean(L, -1);
       lua_pop(L, 1);
       int n = (int)lua_objlen(L, i);

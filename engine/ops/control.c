@@ -7,31 +7,96 @@
 #include "../body.h"
 #include "../disk.h"
 #include "../execute.h"
-#include "../solve/newton.h"
 
 #define BODY(attrs) ((pl_body *)(attrs)[0].object)
+#define STEP(attrs) ((pl_body *)(attrs)[1].object) /* of those with two */
 enum { SAVE_ASK, SAVE_NEVER, SAVE_DONE }; /* may be augmented; checkpoint: recompute all; has been augmented */
 
 static bool is_float(const pl_spec *s) { return s->dtype <= PL_F32; }
 
+/* Is it a stack of n of those? */
+static bool is_stack(const pl_spec *s, const pl_spec *of, int64_t n) {
+  return s->dtype == of->dtype && s->rank == of->rank + 1 && s->shape[0] == n &&
+         !memcmp(s->shape + 1, of->shape, (size_t)of->rank * sizeof *of->shape);
+}
+
+/* ---- what hosts and files may get wrong in attributes ---- */
+
+static bool are_programs(const pl_attr *attrs, int n) {
+  for (int i = 0; i < n; i++)
+    if (attrs[i].type != PL_ATTR_OBJECT || !attrs[i].object || attrs[i].object->type != &pl_body_type) return false;
+  return true;
+}
+static bool is_layout(const pl_attr *attr, int n) {
+  if (attr->type != PL_ATTR_INTS || attr->n != n) return false;
+  for (int i = 0; i < n; i++) /* counts and flags, but for a loop's length or limit and its memory */
+    if (attr->list[i] < -1 || (attr->list[i] > INT32_MAX && i != n - 1 && !(n == 4 && i == 2))) return false;
+  return true;
+}
+/* {} or {checkpoints}, of which there are not so many that counting them takes long; or those and a path. */
+static bool is_schedule(const pl_attr *attr) {
+  for (int i = 1; i < attr->n; i++)
+    if (attr->list[i] < 1 || attr->list[i] > 255) return false;
+  return attr->n < 1 || (attr->n <= 4097 && attr->list[0] >= 1 && attr->list[0] <= 1 << 26);
+}
+static bool misfit(pl_context *c, const pl_op *op) {
+  pl_error(c, PL_ERROR_ARGUMENT, "%s: its programs, its layout and its inputs do not fit each other", op->name);
+  return false;
+}
+
+static const char *spec_name(const pl_spec *s) { return s->dtype == PL_DTYPES ? "resource" : pl_dtype_name(s->dtype); }
+
 /* Inputs from `first` on against those of a body from `from` on. */
 static bool check_inputs(const pl_call *call, const pl_body *b, int first, int from, int n) {
   for (int i = 0; i < n; i++) {
-    const pl_slot *s = call->in[first + i];
     pl_spec spec;
-    pl_spec_of(s, &spec);
+    pl_spec_of(call->in[first + i], &spec);
     const pl_spec *want = &b->specs[from + i];
-    if (spec.dtype == want->dtype && spec.rank == want->rank &&
-        !memcmp(spec.shape, want->shape, (size_t)spec.rank * sizeof *spec.shape))
-      continue;
+    if (pl_spec_equal(&spec, want)) continue;
     char x[PL_TEXT], y[PL_TEXT];
     pl_error(call->c, PL_ERROR_SHAPE, "%s: input %d is %s %s, the program was made for %s %s", call->op->name,
-             first + i + 1, spec.dtype == PL_DTYPES ? "a resource" : pl_dtype_name(spec.dtype),
-             pl_shape_text(x, spec.rank, spec.shape), want->dtype == PL_DTYPES ? "a resource" : pl_dtype_name(want->dtype),
+             first + i + 1, spec_name(&spec), pl_shape_text(x, spec.rank, spec.shape), spec_name(want),
              pl_shape_text(y, want->rank, want->shape));
     return false;
   }
   return true;
+}
+
+/* States that a step takes are those that it returns. */
+static bool check_states(const pl_call *call, const char *name, const pl_body *b, int n) {
+  for (int k = 0; k < n; k++) {
+    const pl_spec *from = &b->specs[k], *to = &b->specs[b->outputs[k]];
+    if (pl_spec_equal(from, to)) continue;
+    char x[PL_TEXT], y[PL_TEXT];
+    pl_error(call->c, PL_ERROR_SHAPE,
+             "%s: the step takes a state of %s %s and returns one of %s %s (part %d): they must agree", name,
+             spec_name(from), pl_shape_text(x, from->rank, from->shape), spec_name(to),
+             pl_shape_text(y, to->rank, to->shape), k + 1);
+    return false;
+  }
+  return true;
+}
+
+/* The derivative of such an op is an op with these numbers of inputs and results: are they possible? */
+static bool possible(pl_context *c, const char *name, int64_t inputs, int64_t outputs) {
+  if (inputs <= PL_MAX_INPUTS && outputs <= PL_MAX_OUTPUTS) return true;
+  pl_error(c, PL_ERROR_ARGUMENT,
+           "%s: its derivative needs a program of %lld inputs and %lld results; at most %d and %d are possible: join "
+           "tensors (stack, concat), so that fewer are passed, captured and returned",
+           name, (long long)inputs, (long long)outputs, PL_MAX_INPUTS, PL_MAX_OUTPUTS);
+  return false;
+}
+/* The results of a body's instructions one by one. */
+static bool inlined(pl_context *c, const pl_body *b, const pl_value *in, pl_value *out) {
+  pl_value *values = pl_memory_new(c, ((size_t)b->n_values + 1) * sizeof *values);
+  bool ok = values && pl_body_inline(c, b, in, values, out);
+  pl_memory_free(c, values);
+  return ok;
+}
+static int flagged(const uint8_t *flags, int from, int to) {
+  int n = 0;
+  for (int k = from; k < to; k++) n += flags[k] != 0;
+  return n;
 }
 
 static bool count_error(const pl_call *call, int n) {
@@ -64,8 +129,9 @@ static bool bad_program(pl_context *c) {
 
 /* ---- call: outputs of a body; attributes body, save ---- */
 
-static int call_results(const pl_attr *attrs) { return BODY(attrs)->n_out; }
+static int call_results(const pl_attr *attrs) { return are_programs(attrs, 1) ? BODY(attrs)->n_out : 0; }
 static bool call_shape(const pl_call *call, pl_spec *out) {
+  if (!are_programs(call->attrs, 1) || call->attrs[1].i < 0 || call->attrs[1].i > SAVE_DONE) return misfit(call->c, call->op);
   const pl_body *b = BODY(call->attrs);
   if (count_error(call, b->n_in) || !check_inputs(call, b, 0, 0, b->n_in)) return false;
   for (int i = 0; i < b->n_out; i++) out[i] = b->specs[b->outputs[i]];
@@ -85,7 +151,7 @@ static bool call_augment(pl_context *c, const pl_op *op, int n, const pl_value *
                          bool *done) {
   pl_body *b = BODY(attrs);
   uint8_t need[PL_MAX_INPUTS];
-  if (attrs[1].i != SAVE_ASK || n > PL_MAX_INPUTS || !active_flags(c, n, in, need)) return true;
+  if (attrs[1].i != SAVE_ASK || !active_flags(c, n, in, need)) return true;
   pl_derived *saving = pl_body_saving(c, b, need);
   if (!saving) return c->status == PL_OK ? bad_program(c) : false;
   pl_value all[PL_MAX_OUTPUTS];
@@ -115,7 +181,7 @@ static void call_vjp(pl_vjp *v) {
   for (int i = 0; i < b->n_out; i++) given[i] = v->g[i] != PL_ZERO;
   all_flags(known, b->n_out, v->attrs[1].i != SAVE_NEVER);
   pl_derived *d = pl_body_vjp(c, b, need, given, known);
-  if (!d || !d->body || d->body->n_out == 0) return;
+  if (!d || !d->body || d->body->n_out == 0 || !possible(c, "call", d->body->n_in, d->body->n_out)) return;
   pl_value in[PL_MAX_INPUTS + PL_MAX_OUTPUTS], out[PL_MAX_OUTPUTS];
   int n = gather_inputs(b->n_in, v->in, b->n_out, v->out, given, b->n_out, v->g, in);
   if (!pl_apply(c, v->op, n, in, (pl_attr[]){PL_OBJECT(&d->body->base), PL_INT(SAVE_ASK)}, out)) return;
@@ -129,7 +195,7 @@ static void call_jvp(pl_jvp *j) {
   for (int i = 0; i < b->n_in; i++) active[i] = j->t[i] != PL_ZERO;
   all_flags(known, b->n_out, 1);
   pl_derived *d = pl_body_jvp(c, b, active, known);
-  if (!d || !d->body || d->body->n_out == 0) return;
+  if (!d || !d->body || d->body->n_out == 0 || !possible(c, "call", d->body->n_in, d->body->n_out)) return;
   pl_value in[PL_MAX_INPUTS + PL_MAX_OUTPUTS], out[PL_MAX_OUTPUTS];
   int n = gather_inputs(b->n_in, j->in, b->n_out, j->out, active, b->n_in, j->t, in);
   if (!pl_apply(c, j->op, n, in, (pl_attr[]){PL_OBJECT(&d->body->base), PL_INT(SAVE_ASK)}, out)) return;
@@ -168,6 +234,7 @@ static bool on_disk(const pl_attr *schedule) { return schedule->n > 1; }
  * revolve, ACM TOMS 26(1), 2000: with them the least number of forward steps. */
 int64_t pl_checkpoint_split(int64_t steps, int64_t free_) {
   if (free_ < 1 || steps < 1) return 1;
+  if (steps > INT32_MAX) steps = INT32_MAX; /* no loop is longer */
   if (free_ >= steps - 1) return 1;
   int64_t reps = 0, range = 1, s = free_ + 1; /* with the one at the start */
   while (range < steps) {
@@ -202,6 +269,7 @@ static int stacks(const pl_attr *attrs, const layout_ *l) {
   return l->save != SAVE_DONE || checkpoints_of(attrs) < 1 ? 0 : on_disk(&attrs[2]) ? 1 : l->states;
 }
 static int scan_results(const pl_attr *attrs) {
+  if (!are_programs(attrs, 1) || !is_layout(&attrs[1], LAYOUT) || !is_schedule(&attrs[2])) return 0;
   layout_ l = layout_of(attrs);
   return l.states + l.ys + stacks(attrs, &l);
 }
@@ -214,34 +282,38 @@ static bool stacked(const pl_call *call, const pl_spec *s, int64_t n, pl_spec *o
   memcpy(out->shape + 1, s->shape, (size_t)s->rank * sizeof *s->shape);
   return true;
 }
+static bool scan_fits(const pl_attr *attrs, int n) {
+  if (!are_programs(attrs, 1) || !is_layout(&attrs[1], LAYOUT) || !is_schedule(&attrs[2])) return false;
+  const pl_body *b = BODY(attrs);
+  const int64_t *l = attrs[1].list;
+  return l[0] >= 0 && l[1] >= 0 && l[2] >= 0 && l[3] >= 0 && l[3] <= INT32_MAX && l[0] + l[1] <= b->n_in &&
+         l[0] + l[2] == b->n_out && n == b->n_in && l[4] >= 0 && l[4] <= 1 && l[5] >= 0 && l[5] <= SAVE_DONE;
+}
 static bool scan_shape(const pl_call *call, pl_spec *out) {
+  if (!are_programs(call->attrs, 1)) return misfit(call->c, call->op);
   const pl_body *b = BODY(call->attrs);
+  if (count_error(call, b->n_in)) return false;
+  if (!scan_fits(call->attrs, call->n)) return misfit(call->c, call->op);
   layout_ l = layout_of(call->attrs);
-  if (count_error(call, b->n_in) || !check_inputs(call, b, 0, 0, l.states) ||
+  if (!check_inputs(call, b, 0, 0, l.states) ||
       !check_inputs(call, b, l.states + l.xs, l.states + l.xs, l.captured))
     return false;
   for (int k = 0; k < l.xs; k++) {
-    pl_slot x = *call->in[l.states + k];
-    if (x.rank < 1 || x.shape[0] != l.length) {
-      char t[PL_TEXT];
+    const pl_spec *entry = &b->specs[l.states + k];
+    pl_spec x;
+    pl_spec_of(call->in[l.states + k], &x);
+    if (is_stack(&x, entry, l.length)) continue;
+    char t[PL_TEXT], u[PL_TEXT];
+    if (x.rank < 1 || x.shape[0] != l.length)
       pl_error(call->c, PL_ERROR_SHAPE, "scan: an input has shape %s; its first axis must have the %lld steps",
                pl_shape_text(t, x.rank, x.shape), (long long)l.length);
-      return false;
-    }
+    else
+      pl_error(call->c, PL_ERROR_SHAPE, "scan: an input is %s %s; the program was made for steps of %s %s", spec_name(&x),
+               pl_shape_text(t, x.rank, x.shape), spec_name(entry), pl_shape_text(u, entry->rank, entry->shape));
+    return false;
   }
-  for (int k = 0; k < l.states; k++) {
-    const pl_spec *from = &b->specs[k], *to = &b->specs[b->outputs[k]];
-    if (from->dtype != to->dtype || from->rank != to->rank ||
-        memcmp(from->shape, to->shape, (size_t)to->rank * sizeof *to->shape)) {
-      char x[PL_TEXT], y[PL_TEXT];
-      pl_error(call->c, PL_ERROR_SHAPE,
-               "%s: the step takes a state of %s %s and returns one of %s %s (part %d): they must agree", call->op->name,
-               pl_dtype_name(from->dtype), pl_shape_text(x, from->rank, from->shape), pl_dtype_name(to->dtype),
-               pl_shape_text(y, to->rank, to->shape), k + 1);
-      return false;
-    }
-    out[k] = *from;
-  }
+  if (!check_states(call, call->op->name, b, l.states)) return false;
+  memcpy(out, b->specs, (size_t)l.states * sizeof *out);
   for (int k = 0; k < l.ys; k++)
     if (!stacked(call, &b->specs[b->outputs[l.states + k]], l.length, &out[l.states + k])) return false;
   if (stacks(call->attrs, &l) && on_disk(&call->attrs[2])) {
@@ -402,10 +474,10 @@ static bool scan_augment(pl_context *c, const pl_op *op, int n, const pl_value *
   if (l.save != SAVE_ASK || !active_flags(c, n, in, need)) return true;
   close_activity(b, &l, need, moves);
   pl_value all[PL_MAX_OUTPUTS];
-  *done = true;
   int n_out = l.states + l.ys;
   if (checkpoints_of(attrs) > 0 && checkpoints_of(attrs) < l.length) {
     pl_attr more[] = {attrs[0], LAYOUT_OF(l.states, l.xs, l.ys, l.length, l.reverse, SAVE_DONE), attrs[2]};
+    *done = true;
     if (!pl_apply(c, op, n, in, more, all)) return false;
   } else {
     pl_derived *saving = pl_body_saving(c, b, need);
@@ -415,6 +487,8 @@ static bool scan_augment(pl_context *c, const pl_op *op, int n, const pl_value *
     int n_states = 0;
     for (int k = 0; k < l.states; k++) /* read at the step's start, or at its end, which is the next one's start */
       if (saving->list[k] || saving->list[b->n_in + k]) states[n_states++] = (uint32_t)k;
+    if (plus->n_out + n_states > PL_MAX_OUTPUTS) return true; /* then all is computed again */
+    *done = true;
     pl_body *full = pl_body_extend(c, plus, n_states, states);
     if (!full) return false;
     pl_attr more[] = {PL_OBJECT(&full->base),
@@ -447,7 +521,9 @@ static bool plan_reversal(pl_vjp *v, const pl_body *b, const layout_ *l, bool tr
   for (int k = 0; k < l->states; k++) r->n_active += r->need[k];
   for (int k = l->states + l->xs; k < b->n_in; k++) r->n_sums += r->need[k];
   all_flags(known, b->n_out, trust_outputs);
-  return (r->v = pl_body_vjp(c, (pl_body *)b, r->need, r->given, known)) && r->v->body;
+  if (!(r->v = pl_body_vjp(c, (pl_body *)b, r->need, r->given, known)) || !r->v->body) return false;
+  int n = r->v->body->n_in;
+  return n <= PL_MAX_INPUTS + PL_MAX_OUTPUTS || possible(c, "scan", n, 0); /* it is inlined from lists of so many */
 }
 
 /* Zeros for each active state whose final value has no cotangent, and for the sums. */
@@ -507,10 +583,21 @@ static bool scan_vjp_stored(pl_vjp *v, const layout_ *l) {
     next[k] = V->used[b->n_in + k];
     if ((next[k] || V->used[k]) && start_of[k] < 0) return false;
   }
+  bool read_y[PL_MAX_OUTPUTS];
+  int n = r.n_active + r.n_sums + flagged(next, 0, l->states), n_states, n_xs;
+  int n_wanted = flagged(r.need, l->states, l->states + l->xs), n_results = n + n_wanted;
+  for (int j = 0; j < l->ys; j++) {
+    read_y[j] = V->used[b->n_in + l->states + j];
+    for (int k = 0; k < l->states; k++) read_y[j] = read_y[j] || (start_of[k] == j && (V->used[k] || next[k]));
+    n += read_y[j];
+  }
+  n += flagged(r.given, l->states, b->n_out) + flagged(V->used, l->states, b->n_in);
+  if (!possible(c, "scan", n, n_results)) return true;
   /* the reverse step's inputs: states, xs, captured */
   pl_spec specs[PL_MAX_INPUTS];
   pl_value outer[PL_MAX_INPUTS], in[PL_MAX_INPUTS];
-  int n = start_states(v, b, l, &r, outer), n_states, n_xs;
+  n = start_states(v, b, l, &r, outer);
+  if (c->status) return true;
   for (int k = 0; k < n; k++) pl_spec_of(pl_slot_find(c, outer[k]), &specs[k]);
   for (int k = 0; k < l->states; k++)
     if (next[k]) {
@@ -518,10 +605,7 @@ static bool scan_vjp_stored(pl_vjp *v, const layout_ *l) {
       outer[n++] = v->out[k];
     }
   n_states = n;
-  bool read_y[PL_MAX_OUTPUTS];
   for (int j = 0; j < l->ys; j++) {
-    read_y[j] = V->used[b->n_in + l->states + j];
-    for (int k = 0; k < l->states; k++) read_y[j] = read_y[j] || (start_of[k] == j && (V->used[k] || next[k]));
     if (!read_y[j]) continue;
     specs[n] = b->specs[b->outputs[l->states + j]];
     outer[n++] = v->out[l->states + j];
@@ -570,19 +654,16 @@ static bool scan_vjp_stored(pl_vjp *v, const layout_ *l) {
     if (r.given[k]) x[m++] = in[a++];
   for (int j = 0; j < l->ys; j++)
     if (r.given[l->states + j]) x[m++] = *g_in++;
-  pl_value *values = pl_memory_new(c, ((size_t)V->n_values + 1) * sizeof *values);
   pl_body *R = NULL;
   int n_out = 0, n_ys = 0;
-  if (values && pl_body_inline(c, V, x, values, made)) {
+  if (inlined(c, V, x, made)) {
     n_out = step_outputs(c, b, l, &r, made, in + r.n_active, out, false);
     for (int k = 0; k < l->states; k++)
       if (next[k]) out[n_out++] = y_in[start_of[k]];
     n_ys = step_outputs(c, b, l, &r, made, NULL, out + n_out, true);
     R = pl_trace_close(c, t, n_out + n_ys, out, true, 0, NULL, NULL);
   }
-  pl_memory_free(c, values);
-  pl_trace_abandon(c, t);
-  pl_tape_free(c, t);
+  pl_trace_free(c, t);
   if (!R) return true;
   pl_attr attrs[] = {PL_OBJECT(&R->base), LAYOUT_OF(n_states, n_xs, n_ys, l->length, !l->reverse, SAVE_ASK),
                      PL_INTS(0, NULL)};
@@ -600,18 +681,25 @@ static bool scan_vjp_stored(pl_vjp *v, const layout_ *l) {
 enum { R_ACTIVE = LAYOUT, R_GIVEN, R_SUMS, R_XS, R_STACKS, R_MEMORY, R_LAYOUT };
 
 static int reverse_results(const pl_attr *attrs) {
+  if (!is_layout(&attrs[2], R_LAYOUT)) return 0;
   const int64_t *l = attrs[2].list;
   return (int)(l[R_ACTIVE] + l[R_SUMS] + l[R_XS]);
 }
-static pl_body *reverse_body(const pl_attr *attrs) { return (pl_body *)attrs[1].object; }
 static layout_ reverse_layout(const pl_attr *attrs) {
   pl_attr two[] = {attrs[0], attrs[2]};
   return layout_of(two);
 }
+static bool reverse_fits(const pl_attr *attrs, int n, const pl_spec *in);
 static bool reverse_shape(const pl_call *call, pl_spec *out) {
+  pl_spec *in = pl_memory_new(call->c, ((size_t)call->n + 1) * sizeof *in);
+  if (!in) return false;
+  for (int i = 0; i < call->n; i++) pl_spec_of(call->in[i], &in[i]);
+  bool fits = reverse_fits(call->attrs, call->n, in);
+  pl_memory_free(call->c, in);
+  if (!fits) return misfit(call->c, call->op);
   layout_ l = reverse_layout(call->attrs);
   const int64_t *m = call->attrs[2].list;
-  const pl_body *R = reverse_body(call->attrs);
+  const pl_body *R = STEP(call->attrs);
   int n = 0;
   for (int k = 0; k < m[R_ACTIVE] + m[R_SUMS]; k++, n++) out[n] = R->specs[R->outputs[n]];
   for (int k = 0; k < m[R_XS]; k++, n++)
@@ -632,6 +720,7 @@ typedef struct {
   char **now, **spare; /* states of the advance */
   char **g, **sum;     /* 2 sides each */
   char **row;          /* of xs' cotangents */
+  char *sinks;         /* for the step's outputs that nobody wants */
   int side;
 } sweep;
 
@@ -653,7 +742,7 @@ static void sweep_forward(pl_activation *a, const layout_ *l, sweep *s) {
 }
 
 static void sweep_reverse(pl_activation *a, const layout_ *l, sweep *s) {
-  pl_body *b = BODY(a->attrs), *R = reverse_body(a->attrs);
+  pl_body *b = BODY(a->attrs), *R = STEP(a->attrs);
   const int64_t *m = a->attrs[2].list;
   int64_t step = s->hi - 1, t = l->reverse ? s->length - 1 - step : step;
   int n = 0, given = l->states + l->xs + l->captured + (int)m[R_ACTIVE];
@@ -676,7 +765,7 @@ static void sweep_reverse(pl_activation *a, const layout_ *l, sweep *s) {
 }
 
 static bool sweep_memory(pl_context *c, pl_activation *a, const layout_ *l, sweep *s) {
-  pl_body *b = BODY(a->attrs), *R = reverse_body(a->attrs);
+  pl_body *b = BODY(a->attrs), *R = STEP(a->attrs);
   const int64_t *m = a->attrs[2].list;
   size_t state = 0, bytes = 0;
   for (int k = 0; k < l->states; k++) state += padded(bytes_of(&b->specs[k]));
@@ -692,6 +781,7 @@ static bool sweep_memory(pl_context *c, pl_activation *a, const layout_ *l, swee
   bytes = (size_t)(s->n_slots + 2) * state;
   for (int k = 0; k < sides; k++) bytes += 2 * padded(bytes_of(&R->specs[R->outputs[k]]));
   for (int k = 0; k < rows; k++) bytes += padded(bytes_of(&R->specs[R->outputs[sides + k]]));
+  for (int k = l->states; k < b->n_out; k++) bytes += padded(bytes_of(&b->specs[b->outputs[k]]));
   size_t lists = ((size_t)(s->n_slots + 3) * (size_t)l->states + 2 * (size_t)sides + (size_t)rows + (size_t)s->n_slots + 8) * 8;
   char *p = s->memory = pl_memory_new(c, bytes + lists + 128);
   if (!p) return false;
@@ -718,12 +808,13 @@ static bool sweep_memory(pl_context *c, pl_activation *a, const layout_ *l, swee
     s->row[k] = size % 64 ? p : NULL;
     p += padded(size);
   }
+  s->sinks = p;
   return true;
 }
 
 static pl_next reverse_step(pl_context *c, pl_activation *a) {
   layout_ l = reverse_layout(a->attrs);
-  pl_body *b = BODY(a->attrs), *R = reverse_body(a->attrs);
+  pl_body *b = BODY(a->attrs), *R = STEP(a->attrs);
   const int64_t *m = a->attrs[2].list;
   sweep *s = a->state;
   int first_g = l.states + l.xs + l.captured, first_sum = first_g + (int)(m[R_ACTIVE] + m[R_GIVEN]),
@@ -740,11 +831,8 @@ static pl_next reverse_step(pl_context *c, pl_activation *a) {
       pl_frame_input(s->forward, l.states + l.xs + k, a->in[l.states + l.xs + k]);
       pl_frame_input(s->reverse, l.states + l.xs + k, a->in[l.states + l.xs + k]);
     }
-    for (int k = 0; k < b->n_out - l.states; k++) { /* outputs that nobody wants */
-      void *sink = pl_memory_new(c, padded(bytes_of(&b->specs[b->outputs[l.states + k]])));
-      if (!sink) return PL_NEXT_FAIL;
-      pl_frame_output(s->forward, l.states + k, sink);
-    }
+    char *sink = s->sinks;
+    for (int k = l.states; k < b->n_out; sink += padded(bytes_of(&b->specs[b->outputs[k++]]))) pl_frame_output(s->forward, k, sink);
     for (int k = 0; k < m[R_ACTIVE]; k++)
       memcpy(s->g[2 * k], a->in[first_g + k]->data, bytes_of(&R->specs[R->outputs[k]]));
     for (int k = 0; k < m[R_SUMS]; k++)
@@ -812,9 +900,6 @@ static pl_next reverse_step(pl_context *c, pl_activation *a) {
 }
 static void reverse_stop(pl_context *c, pl_activation *a) {
   sweep *s = a->state;
-  layout_ l = reverse_layout(a->attrs);
-  if (s->forward)
-    for (int k = 0; k < BODY(a->attrs)->n_out - l.states; k++) pl_memory_free(c, s->forward->outputs[l.states + k]);
   pl_frame_free(c, s->forward);
   pl_frame_free(c, s->reverse);
   pl_memory_free(c, s->memory);
@@ -830,8 +915,9 @@ static void scan_vjp_recomputed(pl_vjp *v, pl_body *b, const layout_ *l, const p
   int n_given = 0, n_wanted = 0, n = 0;
   pl_spec specs[PL_MAX_INPUTS];
   pl_value in[PL_MAX_INPUTS], x[PL_MAX_INPUTS + PL_MAX_OUTPUTS], made[PL_MAX_OUTPUTS], out[PL_MAX_OUTPUTS];
-  for (int k = l->states; k < b->n_out; k++) n_given += r.given[k];
-  for (int k = l->states; k < l->states + l->xs; k++) n_wanted += r.need[k];
+  n_given = flagged(r.given, l->states, b->n_out);
+  n_wanted = flagged(r.need, l->states, l->states + l->xs);
+  if (!possible(c, "scan", b->n_in + r.n_active + n_given + r.n_sums + n_stacks, 0)) return;
   for (int k = 0; k < b->n_in; k++) specs[n++] = b->specs[k];
   for (int k = 0; k < b->n_out; k++)
     if (r.given[k]) specs[n++] = b->specs[b->outputs[k]];
@@ -844,16 +930,13 @@ static void scan_vjp_recomputed(pl_vjp *v, pl_body *b, const layout_ *l, const p
   for (int k = 0; k < b->n_out; k++) x[m++] = zeros_of(c, &b->specs[b->outputs[k]]); /* not read */
   for (int k = 0; k < b->n_out; k++)
     if (r.given[k]) x[m++] = in[g++];
-  pl_value *values = pl_memory_new(c, ((size_t)V->n_values + 1) * sizeof *values);
   pl_body *R = NULL;
-  if (values && pl_body_inline(c, V, x, values, made)) {
+  if (inlined(c, V, x, made)) {
     int n_out = step_outputs(c, b, l, &r, made, in + g, out, false);
     n_out += step_outputs(c, b, l, &r, made, NULL, out + n_out, true);
     R = pl_trace_close(c, t, n_out, out, true, 0, NULL, NULL);
   }
-  pl_memory_free(c, values);
-  pl_trace_abandon(c, t);
-  pl_tape_free(c, t);
+  pl_trace_free(c, t);
   if (!R) return;
   pl_value outer[PL_MAX_INPUTS], start[PL_MAX_INPUTS];
   n = 0;
@@ -885,7 +968,9 @@ static pl_body *joint_step(pl_context *c, pl_body *b, const layout_ *l, const ui
   uint8_t known[PL_MAX_OUTPUTS];
   all_flags(known, b->n_out, 1);
   pl_derived *d = pl_body_jvp(c, b, active, known);
-  if (!d || !d->body) return NULL;
+  if (!d || !d->body ||
+      !possible(c, "scan", b->n_in + flagged(active, 0, b->n_in), b->n_out + flagged(active, 0, l->states) + d->body->n_out))
+    return NULL;
   pl_spec specs[PL_MAX_INPUTS];
   pl_value in[PL_MAX_INPUTS], x[PL_MAX_INPUTS + PL_MAX_OUTPUTS], made[PL_MAX_OUTPUTS], out[PL_MAX_OUTPUTS];
   /* inputs: states, their tangents; xs, theirs; captured, theirs */
@@ -903,13 +988,12 @@ static pl_body *joint_step(pl_context *c, pl_body *b, const layout_ *l, const ui
       for (int k = bounds[part]; k < bounds[part + 1]; k++)
         if (pass == 0) x[k] = in[n++];
         else if (active[k]) tangent[k] = in[n++];
-  pl_value *values = pl_memory_new(c, ((size_t)b->n_values + (size_t)d->body->n_values + 2) * sizeof *values);
   pl_body *J = NULL;
-  if (values && pl_body_inline(c, b, x, values, x + b->n_in)) {
+  if (inlined(c, b, x, x + b->n_in)) {
     int m = b->n_in + b->n_out, n_out = 0;
     for (int k = 0; k < b->n_in; k++)
       if (active[k]) x[m++] = tangent[k];
-    if (pl_body_inline(c, d->body, x, values, made)) {
+    if (inlined(c, d->body, x, made)) {
       for (int k = 0; k < l->states; k++) out[n_out++] = x[b->n_in + k];
       for (int k = 0; k < l->states; k++)
         if (active[k]) out[n_out++] = d->list[k] >= 0 ? made[d->list[k]] : zeros_of(c, &b->specs[k]);
@@ -918,9 +1002,7 @@ static pl_body *joint_step(pl_context *c, pl_body *b, const layout_ *l, const ui
       J = pl_trace_close(c, t, n_out, out, true, 0, NULL, NULL);
     }
   }
-  pl_memory_free(c, values);
-  pl_trace_abandon(c, t);
-  pl_tape_free(c, t);
+  pl_trace_free(c, t);
   return J;
 }
 
@@ -967,33 +1049,31 @@ static void scan_jvp(pl_jvp *j) {
 /* ---- while: attributes condition, body, layout {states, captured of the condition, most} ----
  * Inputs: states, captured of the condition, captured of the body. Outputs: final states, the number of steps (i64). */
 
-#define STEP(attrs) ((pl_body *)(attrs)[1].object)
-static int while_results(const pl_attr *attrs) { return (int)attrs[2].list[0] + 1; }
+static int while_results(const pl_attr *attrs) { return is_layout(&attrs[2], 4) ? (int)attrs[2].list[0] + 1 : 0; }
+static bool while_fits(const pl_attr *attrs, int n) {
+  if (!are_programs(attrs, 2) || !is_layout(&attrs[2], 4)) return false;
+  const pl_body *cond = BODY(attrs), *b = STEP(attrs);
+  const int64_t *l = attrs[2].list;
+  if (l[0] < 0 || l[1] < 0 || l[0] + l[1] != cond->n_in || cond->n_out != 1 || b->n_out != l[0] || b->n_in < l[0] ||
+      n != b->n_in + l[1])
+    return false;
+  for (int k = 0; k < l[0]; k++)
+    if (!pl_spec_equal(&cond->specs[k], &b->specs[k])) return false;
+  return true;
+}
 static bool while_shape(const pl_call *call, pl_spec *out) {
+  if (!while_fits(call->attrs, call->n)) return misfit(call->c, call->op);
   const pl_body *cond = BODY(call->attrs), *b = STEP(call->attrs);
   int s = (int)call->attrs[2].list[0], k = (int)call->attrs[2].list[1];
-  if (count_error(call, s + k + b->n_in - s) || !check_inputs(call, cond, 0, 0, cond->n_in) ||
-      !check_inputs(call, b, s + k, s, b->n_in - s))
-    return false;
+  if (!check_inputs(call, cond, 0, 0, cond->n_in) || !check_inputs(call, b, s + k, s, b->n_in - s)) return false;
   const pl_spec *p = &cond->specs[cond->outputs[0]];
   if (p->dtype != PL_BOOL || pl_spec_count(p) != 1) {
     pl_error(call->c, PL_ERROR_TYPE, "while_loop: the condition must be one bool (a comparison's result), not %s",
              pl_dtype_name(p->dtype));
     return false;
   }
-  for (int i = 0; i < s; i++) {
-    const pl_spec *from = &b->specs[i], *to = &b->specs[b->outputs[i]];
-    if (from->dtype != to->dtype || from->rank != to->rank ||
-        memcmp(from->shape, to->shape, (size_t)to->rank * sizeof *to->shape)) {
-      char x[PL_TEXT], y[PL_TEXT];
-      pl_error(call->c, PL_ERROR_SHAPE,
-               "while_loop: the step takes a state of %s %s and returns one of %s %s (part %d): they must agree",
-               pl_dtype_name(from->dtype), pl_shape_text(x, from->rank, from->shape), pl_dtype_name(to->dtype),
-               pl_shape_text(y, to->rank, to->shape), i + 1);
-      return false;
-    }
-    out[i] = *from;
-  }
+  if (!check_states(call, "while_loop", b, s)) return false;
+  memcpy(out, b->specs, (size_t)s * sizeof *out);
   out[s] = (pl_spec){PL_I64, 0, {0}};
   return true;
 }
@@ -1064,8 +1144,6 @@ static void while_vjp(pl_vjp *v) {
     need[i] = v->need[i < n ? i : i + k];
   }
   for (int i = 0; i < n; i++) g[i] = v->g[i];
-  pl_value mapped[PL_MAX_INPUTS];
-  (void)mapped;
   pl_vjp w = *v;
   w.n = b->n_in;
   w.in = in;
@@ -1089,6 +1167,7 @@ static void while_jvp(pl_jvp *j) {
   close_activity(b, &l, active, moves);
   for (int i = 0; i < n; i++) n_active += active[i];
   if (!n_active) return;
+  if (!possible(c, "while_loop", b->n_in + flagged(active, 0, b->n_in) + k, 0)) return;
   pl_body *J = joint_step(c, b, &l, active);
   if (!J) return;
   /* the condition does not look at the tangents */
@@ -1103,11 +1182,8 @@ static void while_jvp(pl_jvp *j) {
   pl_body *C = NULL;
   if (tape) {
     for (int i = 0; i < cond->n_in; i++) x[i] = traced[i < n ? i : i + n_active];
-    pl_value *values = pl_memory_new(c, ((size_t)cond->n_values + 1) * sizeof *values);
-    if (values && pl_body_inline(c, cond, x, values, &holds)) C = pl_trace_close(c, tape, 1, &holds, true, 0, NULL, NULL);
-    pl_memory_free(c, values);
-    pl_trace_abandon(c, tape);
-    pl_tape_free(c, tape);
+    if (inlined(c, cond, x, &holds)) C = pl_trace_close(c, tape, 1, &holds, true, 0, NULL, NULL);
+    pl_trace_free(c, tape);
   }
   if (C) {
     pl_value outer[PL_MAX_INPUTS], joint[PL_MAX_INPUTS], out[PL_MAX_OUTPUTS];
@@ -1130,8 +1206,9 @@ static void while_jvp(pl_jvp *j) {
 
 /* ---- cond: attributes yes, no, layout {inputs of yes}; inputs: a bool, those of yes, those of no ---- */
 
-static int cond_results(const pl_attr *attrs) { return BODY(attrs)->n_out; }
+static int cond_results(const pl_attr *attrs) { return are_programs(attrs, 2) ? BODY(attrs)->n_out : 0; }
 static bool cond_shape(const pl_call *call, pl_spec *out) {
+  if (!are_programs(call->attrs, 2)) return misfit(call->c, call->op);
   const pl_body *yes = BODY(call->attrs), *no = STEP(call->attrs);
   if (count_error(call, 1 + yes->n_in + no->n_in) || !check_inputs(call, yes, 1, 0, yes->n_in) ||
       !check_inputs(call, no, 1 + yes->n_in, 0, no->n_in))
@@ -1140,14 +1217,17 @@ static bool cond_shape(const pl_call *call, pl_spec *out) {
     pl_error(call->c, PL_ERROR_TYPE, "cond: the condition must be one bool (a comparison's result)");
     return false;
   }
+  if (yes->n_out != no->n_out) {
+    pl_error(call->c, PL_ERROR_ARGUMENT, "cond: one branch returns %d values, the other %d: they must agree", yes->n_out,
+             no->n_out);
+    return false;
+  }
   for (int i = 0; i < yes->n_out; i++) {
     const pl_spec *a = &yes->specs[yes->outputs[i]], *b = &no->specs[no->outputs[i]];
-    if (yes->n_out != no->n_out || a->dtype != b->dtype || a->rank != b->rank ||
-        memcmp(a->shape, b->shape, (size_t)a->rank * sizeof *a->shape)) {
+    if (!pl_spec_equal(a, b)) {
       char x[PL_TEXT], y[PL_TEXT];
       pl_error(call->c, PL_ERROR_SHAPE, "cond: one branch returns %s %s, the other %s %s (result %d): they must agree",
-               pl_dtype_name(a->dtype), pl_shape_text(x, a->rank, a->shape), pl_dtype_name(b->dtype),
-               pl_shape_text(y, b->rank, b->shape), i + 1);
+               spec_name(a), pl_shape_text(x, a->rank, a->shape), spec_name(b), pl_shape_text(y, b->rank, b->shape), i + 1);
       return false;
     }
     out[i] = *a;
@@ -1170,20 +1250,16 @@ static pl_next cond_step(pl_context *c, pl_activation *a) {
 
 /* A branch's derivative with results for all that either branch has, zeros where this one has none. list: for each result
  * the derived body's output, or -1; specs: of the results. */
-static pl_body *branch(pl_context *c, const pl_body *d, int n_in, const pl_spec *in_specs, int n, const int32_t *list,
-                       const pl_spec *specs) {
+static pl_body *branch(pl_context *c, const pl_body *d, int n, const int32_t *list, const pl_spec *specs) {
   pl_value in[PL_MAX_INPUTS + PL_MAX_OUTPUTS], made[PL_MAX_OUTPUTS], out[PL_MAX_OUTPUTS];
-  pl_tape *t = pl_trace_open(c, n_in, in_specs, in);
+  pl_tape *t = pl_trace_open(c, d->n_in, d->specs, in);
   if (!t) return NULL;
   pl_body *result = NULL;
-  pl_value *values = pl_memory_new(c, ((size_t)d->n_values + 1) * sizeof *values);
-  if (values && pl_body_inline(c, d, in, values, made)) {
+  if (inlined(c, d, in, made)) {
     for (int i = 0; i < n; i++) out[i] = list[i] >= 0 ? made[list[i]] : zeros_of(c, &specs[i]);
     result = pl_trace_close(c, t, n, out, true, 0, NULL, NULL);
   }
-  pl_memory_free(c, values);
-  pl_trace_abandon(c, t);
-  pl_tape_free(c, t);
+  pl_trace_free(c, t);
   return result;
 }
 static void cond_vjp(pl_vjp *v) {
@@ -1202,14 +1278,12 @@ static void cond_vjp(pl_vjp *v) {
     pl_body *b = side[s];
     for (int i = 0; i < b->n_in; i++) need[i] = v->need[1 + first + i] && is_float(&b->specs[i]);
     pl_derived *d = pl_body_vjp(c, b, need, given, NULL);
-    if (!d || !d->body) goto done;
+    if (!d || !d->body || !possible(c, "cond", n + d->body->n_in, n_wanted)) goto done;
     int32_t list[PL_MAX_INPUTS];
     for (int i = 0; i < n_wanted; i++) list[i] = -1;
     for (int i = 0; i < b->n_in; i++)
       if (v->need[1 + first + i]) list[rank++] = d->list[i];
-    pl_spec specs[PL_MAX_INPUTS + PL_MAX_OUTPUTS];
-    for (int i = 0; i < d->body->n_in; i++) specs[i] = d->body->specs[i];
-    if (!(made[s] = branch(c, d->body, d->body->n_in, specs, n_wanted, list, wanted))) goto done;
+    if (!(made[s] = branch(c, d->body, n_wanted, list, wanted))) goto done;
     n += gather_inputs(b->n_in, v->in + 1 + first, b->n_out, v->out, given, b->n_out, v->g, outer + n);
     first += b->n_in;
   }
@@ -1231,7 +1305,8 @@ static void cond_jvp(pl_jvp *j) {
   outer[n++] = j->in[0];
   for (int s = 0; s < 2; s++) {
     for (int i = 0; i < side[s]->n_in; i++) active[i] = j->t[1 + first + i] != PL_ZERO;
-    if (!(d[s] = pl_body_jvp(c, side[s], active, NULL)) || !d[s]->body) return;
+    if (!(d[s] = pl_body_jvp(c, side[s], active, NULL)) || !d[s]->body || !possible(c, "cond", n + d[s]->body->n_in, 0))
+      return;
     for (int i = 0; i < n_out; i++) moves[i] |= d[s]->list[i] >= 0;
     n += gather_inputs(side[s]->n_in, j->in + 1 + first, n_out, j->out, active, side[s]->n_in, j->t + 1 + first, outer + n);
     first += side[s]->n_in;
@@ -1243,7 +1318,7 @@ static void cond_jvp(pl_jvp *j) {
     int32_t list[PL_MAX_OUTPUTS];
     for (int i = 0, k = 0; i < n_out; i++)
       if (moves[i]) list[k++] = d[s]->list[i];
-    if (!(made[s] = branch(c, d[s]->body, d[s]->body->n_in, d[s]->body->specs, n_wanted, list, wanted))) goto done;
+    if (!(made[s] = branch(c, d[s]->body, n_wanted, list, wanted))) goto done;
   }
   if (n_wanted && pl_apply(c, j->op, n, outer, (pl_attr[]){PL_OBJECT(&made[0]->base), PL_OBJECT(&made[1]->base)}, out))
     for (int i = 0, k = 0; i < n_out; i++)
@@ -1253,51 +1328,16 @@ done:
   pl_object_release((pl_object *)made[1]);
 }
 
-/* ---- what the rules above take for granted, for programs that come from files ---- */
-
-static bool equal_specs(const pl_spec *a, const pl_spec *b) {
-  return a->dtype == b->dtype && a->rank == b->rank && !memcmp(a->shape, b->shape, (size_t)a->rank * sizeof *a->shape);
-}
-/* Is it a stack of n of those? */
-static bool is_stack(const pl_spec *s, const pl_spec *of, int64_t n) {
-  return s->dtype == of->dtype && s->rank == of->rank + 1 && s->shape[0] == n &&
-         !memcmp(s->shape + 1, of->shape, (size_t)of->rank * sizeof *of->shape);
-}
 static bool keeps_states(const pl_body *b, int64_t states) {
   for (int k = 0; k < states; k++)
-    if (!equal_specs(&b->specs[k], &b->specs[b->outputs[k]])) return false;
+    if (!pl_spec_equal(&b->specs[k], &b->specs[b->outputs[k]])) return false;
   return true;
 }
-/* {} or {checkpoints}, of which there are not so many that counting them takes long; or those and a path. */
-static bool is_schedule(const pl_attr *attr) {
-  for (int i = 1; i < attr->n; i++)
-    if (attr->list[i] < 1 || attr->list[i] > 255) return false;
-  return attr->n < 1 || (attr->n <= 4097 && attr->list[0] >= 1 && attr->list[0] <= 1 << 26);
-}
-static bool is_layout(const pl_attr *attr, int n) {
-  if (attr->n != n) return false;
-  for (int i = 0; i < n; i++) /* counts and flags, but for a loop's length or limit and its memory */
-    if (attr->list[i] < -1 || (attr->list[i] > INT32_MAX && i != n - 1 && !(n == 4 && i == 2))) return false;
-  return true;
-}
-static bool scan_fits(const pl_body *b, const int64_t *l, const pl_attr *schedule, int n, const pl_spec *in) {
-  if (l[0] < 0 || l[1] < 0 || l[2] < 0 || l[3] < 0 || l[0] + l[1] > b->n_in || l[0] + l[2] != b->n_out || n != b->n_in ||
-      l[4] < 0 || l[4] > 1 || l[5] < 0 || l[5] > SAVE_DONE || !is_schedule(schedule))
-    return false;
-  for (int k = 0; k < l[1]; k++)
-    if (!is_stack(&in[l[0] + k], &b->specs[l[0] + k], l[3])) return false;
-  return true;
-}
-static bool while_fits(const pl_body *cond, const pl_body *b, const int64_t *l, int n) {
-  if (l[0] < 0 || l[1] < 0 || l[0] + l[1] != cond->n_in || cond->n_out != 1 || b->n_out != l[0] || b->n_in < l[0] ||
-      n != b->n_in + l[1])
-    return false;
-  for (int k = 0; k < l[0]; k++)
-    if (!equal_specs(&cond->specs[k], &b->specs[k])) return false;
-  return true;
-}
-static bool reverse_fits(const pl_body *b, const pl_body *R, const int64_t *m, const pl_attr *schedule,
-                         int n, const pl_spec *in) {
+static bool reverse_fits(const pl_attr *attrs, int n, const pl_spec *in) {
+  if (!are_programs(attrs, 2) || !is_layout(&attrs[2], R_LAYOUT)) return false;
+  const pl_body *b = BODY(attrs), *R = STEP(attrs);
+  const int64_t *m = attrs[2].list;
+  const pl_attr *schedule = &attrs[3];
   int64_t states = m[0], xs = m[1], length = m[3];
   for (int i = 0; i < R_MEMORY; i++)
     if (m[i] < 0 && i != 3) return false;
@@ -1315,10 +1355,10 @@ static bool reverse_fits(const pl_body *b, const pl_body *R, const int64_t *m, c
     const pl_spec *want = &R->specs[k];
     int64_t active = k - b->n_in, given = active - m[R_ACTIVE], sum = given - m[R_GIVEN];
     bool walked = k < b->n_in ? k >= states && k < states + xs : given >= 0 && sum < 0;
-    if (walked ? !is_stack(&in[k], want, length) : !equal_specs(&in[k], want)) return false;
-    if (k < b->n_in && !equal_specs(want, &b->specs[k])) return false;
+    if (walked ? !is_stack(&in[k], want, length) : !pl_spec_equal(&in[k], want)) return false;
+    if (k < b->n_in && !pl_spec_equal(want, &b->specs[k])) return false;
     int64_t out = k < b->n_in || walked ? -1 : given < 0 ? active : m[R_ACTIVE] + sum; /* what it becomes */
-    if (out >= 0 && !equal_specs(want, &R->specs[R->outputs[out]])) return false;
+    if (out >= 0 && !pl_spec_equal(want, &R->specs[R->outputs[out]])) return false;
   }
   if (loop_) return in[R->n_in].dtype == PL_I64 && in[R->n_in].rank == 0;
   if (file) return in[R->n_in].dtype == PL_DTYPES;
@@ -1331,20 +1371,6 @@ static bool reverse_fits(const pl_body *b, const pl_body *R, const int64_t *m, c
   return true;
 }
 
-bool pl_control_check(pl_context *c, const pl_op *op, const pl_attr *attrs, int n, const pl_spec *in) {
-  bool ok = false;
-  if (op == PL_OP(call)) ok = attrs[1].i >= 0 && attrs[1].i <= SAVE_DONE;
-  else if (op == PL_OP(scan)) ok = is_layout(&attrs[1], LAYOUT) && scan_fits(BODY(attrs), attrs[1].list, &attrs[2], n, in);
-  else if (op == PL_OP(while)) ok = is_layout(&attrs[2], 4) && while_fits(BODY(attrs), STEP(attrs), attrs[2].list, n);
-  else if (op == PL_OP(cond)) ok = BODY(attrs)->n_out == STEP(attrs)->n_out;
-  else if (op == PL_OP(scan_reverse))
-    ok = is_layout(&attrs[2], R_LAYOUT) &&
-         reverse_fits(BODY(attrs), STEP(attrs), attrs[2].list, &attrs[3], n, in);
-  else if (op == PL_OP(newton)) ok = pl_newton_fits(attrs, n, in);
-  if (!ok) pl_error(c, PL_ERROR_ARGUMENT, "%s: its programs, its layout and its inputs do not fit each other", op->name);
-  return ok;
-}
-
 /* ---- samples ---- */
 
 /* A body made of a few ops on traced inputs of the given specs. */
@@ -1355,8 +1381,7 @@ static pl_body *sample_body(pl_context *c, int n, const pl_spec *specs, sample_f
   if (!t) return NULL;
   int n_out = f(c, in, out);
   pl_body *b = pl_trace_close(c, t, n_out, out, true, 0, NULL, NULL);
-  pl_trace_abandon(c, t);
-  pl_tape_free(c, t);
+  pl_trace_free(c, t);
   return b;
 }
 static const pl_spec three = {PL_F64, 1, {3}}, scalar_spec = {PL_F64, 0, {0}};

@@ -130,11 +130,12 @@ static void leave(pl_context *c, const visit *v) {
   c->host.depth--;
   c->located = v->located;
   c->running--;
+  pl_doomed_free(c);
 }
 
 /* The host failed: with its message, or an interrupt that stopped it. */
 static void failed(pl_context *c, const char *what) {
-  if (atomic_load(&c->interrupted)) {
+  if (atomic_load(&c->interrupted) > 0) {
     c->status = PL_OK;
     pl_interrupted(c);
   }

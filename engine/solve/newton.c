@@ -13,7 +13,6 @@
 #include "../pattern.h"
 #include "../transform/sparsity.h"
 #include "direct.h"
-#include "newton.h"
 
 /* Attributes: residual (u, theta... -> F), jacobian (u, theta... -> values), pattern, options. Inputs: where to start, theta.
  * Outputs: u, the number of iterations (i64). */
@@ -32,7 +31,27 @@ static int newton_results(const pl_attr *attrs) {
   (void)attrs;
   return 2;
 }
+/* The iteration takes it for granted: from elsewhere than pl_newton anything may come. */
+static bool newton_fits(const pl_attr *attrs) {
+  for (int i = 0; i < 3; i++)
+    if (attrs[i].type != PL_ATTR_OBJECT || !attrs[i].object ||
+        attrs[i].object->type != (i < 2 ? &pl_body_type : &pl_pattern_type))
+      return false;
+  if (attrs[3].type != PL_ATTR_INTS || attrs[3].n != N_OPTIONS) return false;
+  const pl_body *f = RESIDUAL(attrs), *j = JACOBIAN(attrs);
+  const pl_pattern *p = PATTERN(attrs);
+  if (f->n_in < 1 || f->n_out != 1 || j->n_in != f->n_in || j->n_out != 1) return false;
+  for (int i = 0; i < f->n_in; i++)
+    if (!pl_spec_equal(&f->specs[i], &j->specs[i])) return false;
+  const pl_spec *u = &f->specs[0], *values = &j->specs[j->outputs[0]];
+  return u->rank == 1 && u->dtype == PL_F64 && pl_spec_equal(&f->specs[f->outputs[0]], u) && values->rank == 1 &&
+         values->dtype == PL_F64 && values->shape[0] == p->nnz && p->rows == u->shape[0] && p->cols == p->rows;
+}
 static bool newton_shape(const pl_call *call, pl_spec *out) {
+  if (!newton_fits(call->attrs)) {
+    pl_error(call->c, PL_ERROR_ARGUMENT, "newton: its programs, its pattern and its options do not fit each other");
+    return false;
+  }
   const pl_body *f = RESIDUAL(call->attrs);
   if (call->n != f->n_in) {
     pl_error(call->c, PL_ERROR_ARGUMENT, "newton: the residual takes %d inputs, not %d", f->n_in, call->n);
@@ -41,8 +60,7 @@ static bool newton_shape(const pl_call *call, pl_spec *out) {
   for (int i = 0; i < call->n; i++) {
     pl_spec s;
     pl_spec_of(call->in[i], &s);
-    if (s.dtype != f->specs[i].dtype || s.rank != f->specs[i].rank ||
-        memcmp(s.shape, f->specs[i].shape, (size_t)s.rank * sizeof *s.shape)) {
+    if (!pl_spec_equal(&s, &f->specs[i])) {
       pl_error(call->c, PL_ERROR_SHAPE, "newton: input %d differs from what the residual was traced for", i + 1);
       return false;
     }
@@ -50,17 +68,6 @@ static bool newton_shape(const pl_call *call, pl_spec *out) {
   out[0] = f->specs[0];
   out[1] = (pl_spec){PL_I64, 0, {0}};
   return true;
-}
-
-bool pl_newton_fits(const pl_attr *attrs, int n, const pl_spec *in) {
-  const pl_body *f = RESIDUAL(attrs), *j = JACOBIAN(attrs);
-  const pl_pattern *p = PATTERN(attrs);
-  if (attrs[3].n != N_OPTIONS || n < 1 || f->n_in != n || j->n_in != n || f->n_out != 1 || j->n_out != 1) return false;
-  for (int i = 0; i < n; i++)
-    if (!pl_spec_equal(&in[i], &f->specs[i]) || !pl_spec_equal(&in[i], &j->specs[i])) return false;
-  const pl_spec *r = &f->specs[f->outputs[0]], *values = &j->specs[j->outputs[0]];
-  return in[0].rank == 1 && in[0].dtype == PL_F64 && pl_spec_equal(r, &in[0]) && values->rank == 1 &&
-         values->dtype == PL_F64 && values->shape[0] == p->nnz && p->rows == in[0].shape[0] && p->cols == p->rows;
 }
 
 typedef struct {
@@ -309,8 +316,15 @@ bool pl_newton(pl_context *c, pl_body *f, const pl_newton_options *options, int 
                pl_value *outputs) {
   pl_newton_options o = options ? *options : pl_newton_defaults();
   if (c->status) return false;
+  if (n < 1 || n > PL_MAX_INPUTS || f->n_in != n || f->n_out != 1) {
+    pl_error(c, PL_ERROR_ARGUMENT,
+             "newton: a residual of %d inputs and %d results is given %d; it takes the unknown and up to %d tensors and "
+             "returns one",
+             f->n_in, f->n_out, n, PL_MAX_INPUTS - 1);
+    return false;
+  }
   const pl_spec *u = &f->specs[0], *r = &f->specs[f->outputs[0]];
-  if (n != f->n_in || f->n_out != 1 || u->rank != 1 || r->rank != 1 || u->shape[0] != r->shape[0] || u->dtype != PL_F64 ||
+  if (u->rank != 1 || r->rank != 1 || u->shape[0] != r->shape[0] || u->dtype != PL_F64 ||
       r->dtype != PL_F64) {
     char a[PL_TEXT], b[PL_TEXT];
     pl_error(c, PL_ERROR_SHAPE, "newton: the unknown has shape %s (%s), the residual %s (%s): both must be as many f64 numbers",

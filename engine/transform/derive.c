@@ -259,11 +259,12 @@ typedef struct {
   int32_t *number;         /* by slot: the value of b, or -1 */
   uint8_t *seen, *is_out;  /* by slot; by value of b: 2 when it is read */
   uint32_t *saved;
-  int n_saved;
+  int n_saved, most;
   int32_t *reads; /* by input, then by output of b */
 } search;
 
-static void want(search *s, uint32_t slot) {
+/* What the reverse sweep reads; an inlined instruction that must run again for it is flagged in `again`. */
+static void want(search *s, uint32_t slot, uint8_t *again) {
   if (s->seen[slot]) return;
   s->seen[slot] = 1;
   int32_t k = s->maker[slot], v = s->number[slot];
@@ -276,13 +277,10 @@ static void want(search *s, uint32_t slot) {
     s->is_out[v] = 2;
     return;
   }
-  const pl_instruction *q = &s->t->program.instructions[k];
-  const uint32_t *o = s->t->program.operands + q->operands;
-  if (v >= 0 && !is_cheap(q->op) && !q->op->make) { /* v < 0: made on the way (augment, casts), so made again */
+  const pl_op *op = s->t->program.instructions[k].op;
+  if (v >= 0 && !is_cheap(op) && !op->make && s->n_saved < s->most)
     s->saved[s->n_saved++] = (uint32_t)v;
-    return;
-  }
-  for (int i = 0; i < q->n_in; i++) want(s, o[i]);
+  else again[k] = 1; /* v < 0: made on the way (augment, casts) */
 }
 
 pl_derived *pl_body_saving(pl_context *c, pl_body *b, const uint8_t *need) {
@@ -346,17 +344,18 @@ pl_derived *pl_body_saving(pl_context *c, pl_body *b, const uint8_t *need) {
       }
       int n_need = 0;
       for (int i = 0; i < b->n_in; i++) n_need += need[i] != 0;
+      s.most = PL_MAX_OUTPUTS - 2 * (b->n_in + b->n_out); /* so that a derivative can have all of them as inputs */
       for (int i = 0; i < n_need; i++) {
         int32_t j = s.maker[pl_slot_index(w.aliases[i])];
         if (j >= s.end) live[j] = 1;
-        else want(&s, pl_slot_index(w.aliases[i]));
+        else want(&s, pl_slot_index(w.aliases[i]), live);
       }
-      for (int64_t j = t->program.n - 1; j >= s.end; j--) {
+      for (int64_t j = t->program.n - 1; j >= 0; j--) { /* the sweep, then what it computes again */
         const pl_instruction *q = &t->program.instructions[j];
         const uint32_t *o = t->program.operands + q->operands;
         for (int i = 0; live[j] && i < q->n_in; i++) {
           if (s.maker[o[i]] >= s.end) live[s.maker[o[i]]] = 1;
-          else want(&s, o[i]);
+          else want(&s, o[i], live);
         }
       }
       for (int i = 0; i < b->n_out; i++) w.list[b->n_in + i] = s.is_out[b->outputs[i]] == 2;

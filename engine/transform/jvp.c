@@ -34,7 +34,7 @@ bool pl_region_jvp(pl_region *r, int n_y, const pl_value *y, const pl_value *t, 
   pl_context *c = r->context;
   for (int i = 0; i < n_y; i++) dy[i] = PL_NONE;
   if (c->status) return false;
-  if (r->spent || (!r->outermost && c->recording != r->recording)) {
+  if (r->spent || pl_region_gone(r)) {
     pl_error(c, PL_ERROR_STATE, "this derivative's recording has been used up");
     return false;
   }

@@ -2,6 +2,7 @@
  * form is tested against. Optimized: equal instructions once, multiplications by one and operations on constants done
  * now, slices and broadcasts read where they lie, elementwise ops fused. Both: dead values share memory by liveness. No
  * rewriting changes a bit of any result. */
+#include <assert.h>
 #include <string.h>
 
 #include "execute.h"
@@ -31,6 +32,8 @@ typedef struct {
   bool live;
 } step_;
 
+enum { SHAPES = 256 };
+
 typedef struct {
   pl_context *c;
   pl_body *b;
@@ -42,8 +45,14 @@ typedef struct {
   int n_steps;
   struct group_members { /* of each group unit */
     int32_t *list;
-    int n, capacity;
+    int n, capacity, n_views;
+    int32_t older;                 /* the group before it with the same hash of its shape, or -1 */
+    int32_t views[PL_GROUP_VIEWS]; /* operands that are not read as they lie, or are numbers */
   } * members;
+  int32_t newest[SHAPES]; /* group by hash of shape */
+  /* by value, for the group that is being finished, and -1, 0, -1 between: the member that makes it, how many read it, and
+   * the last one that does */
+  int32_t *member, *uses, *last;
   int32_t *order; /* instruction of each unit, -1: a group */
 } build;
 
@@ -320,6 +329,29 @@ static int32_t source_of(const build *u, int32_t v, bool *view) {
   return *view ? f->base : v;
 }
 
+static int32_t *newest_of(build *u, int rank, const int32_t *shape) {
+  return &u->newest[pl_hash((uint64_t)rank, shape, (size_t)rank * sizeof *shape) % SHAPES];
+}
+
+/* Adds to the views of a group those that step s reads through a register, each once; false: there is no room. */
+static bool add_views(const build *u, const step_ *s, struct group_members *m) {
+  const pl_spec *so = &u->e->specs[s->operands[s->n_in]];
+  int n = m->n_views;
+  for (int i = 0; i < s->n_in; i++) {
+    bool view;
+    int32_t v = (int32_t)s->operands[i];
+    source_of(u, v, &view);
+    if (is_region(s, i) || (!view && same_shape(&u->e->specs[v], so->rank, so->shape))) continue;
+    int k = 0;
+    while (k < n && m->views[k] != v) k++;
+    if (k < n) continue;
+    if (n == PL_GROUP_VIEWS) return false;
+    m->views[n++] = v;
+  }
+  m->n_views = n;
+  return true;
+}
+
 static bool join_group(build *u, int k, int *group) {
   const step_ *s = &u->steps[k];
   const pl_spec *so = &u->e->specs[s->operands[s->n_in]];
@@ -333,9 +365,9 @@ static bool join_group(build *u, int k, int *group) {
     if (at >= 0 && !(direct && u->e->units[at].kind == PL_UNIT_GROUP)) at++;
     if (at > least) least = at;
   }
-  for (int g = u->e->n_units - 1; g >= 0 && g >= least; g--)
-    if (u->e->units[g].kind == PL_UNIT_GROUP && same_shape(so, u->e->units[g].group->rank, u->e->units[g].group->shape) &&
-        u->members[g].n < PL_GROUP_MICRO / 4) {
+  for (int32_t g = *newest_of(u, so->rank, so->shape); g >= 0 && g >= least; g = u->members[g].older)
+    if (same_shape(so, u->e->units[g].group->rank, u->e->units[g].group->shape) &&
+        u->members[g].n < PL_GROUP_MICRO / 4 && add_views(u, s, &u->members[g])) {
       *group = g;
       return true;
     }
@@ -374,6 +406,10 @@ static bool make_units(build *u) {
         *group = (pl_group){.rank = so->rank, .count = count_of(so)};
         memcpy(group->shape, so->shape, sizeof group->shape);
         e->units[g] = (pl_unit){.kind = PL_UNIT_GROUP, .op = s->op, .line = s->line, .group = group};
+        int32_t *newest = newest_of(u, so->rank, so->shape);
+        u->members[g].older = *newest;
+        *newest = g;
+        add_views(u, s, &u->members[g]);
       }
       if (!add_member(u, g, k)) return false;
     } else {
@@ -506,24 +542,17 @@ static bool finish_group(build *u, int unit) {
   pl_group *g = u->e->units[unit].group;
   struct group_members *m = &u->members[unit];
   g->micro = pl_memory_new(c, (size_t)m->n * sizeof *g->micro);
-  int32_t *last = pl_memory_new(c, (size_t)u->n_values * sizeof *last); /* the member that reads a register last */
+  int32_t *last = u->last, *member = u->member, *uses = u->uses;
   int32_t(*in)[PL_GROUP_IN] = pl_memory_new(c, (size_t)m->n * sizeof *in);
   int32_t *out = pl_memory_new(c, (size_t)m->n * sizeof *out);
   joined *ops = pl_memory_new(c, (size_t)m->n * sizeof *ops);
-  int32_t *member = pl_memory_new(c, 2 * (size_t)u->n_values * sizeof *member), *uses = member + u->n_values;
-  if (!g->micro || !last || !in || !out || !ops || !member) {
+  if (!g->micro || !in || !out || !ops) {
     pl_memory_free(c, ops);
-    pl_memory_free(c, member);
-    pl_memory_free(c, last);
     pl_memory_free(c, in);
     pl_memory_free(c, out);
     return false;
   }
   /* operands of each member: a product that is joined to a sum gives its own */
-  for (int v = 0; v < u->n_values; v++) {
-    member[v] = -1;
-    uses[v] = 0;
-  }
   for (int i = 0; i < m->n; i++) {
     const step_ *s = &u->steps[m->list[i]];
     member[s->operands[s->n_in]] = i;
@@ -615,8 +644,7 @@ static bool finish_group(build *u, int unit) {
   g->n_registers = registers;
   int64_t block = PL_BLOCK;
   while (block > 64 && registers * block * 8 > PL_GROUP_SCRATCH) block /= 2;
-  if (registers * block * 8 > PL_GROUP_SCRATCH)
-    pl_error(c, PL_ERROR_MEMORY, "a fused group reads %d broadcast or sliced values at once", registers);
+  assert(registers * block * 8 <= PL_GROUP_SCRATCH); /* PL_GROUP_VIEWS */
   g->block = block;
   g->work = 0;
   for (int i = 0; i < m->n && !c->status; i++) {
@@ -646,11 +674,16 @@ static bool finish_group(build *u, int unit) {
     g->work += s->op->work ? s->op->work : ops[i].kernel ? 2 : 1;
     u->e->flops += (double)g->count;
   }
-  pl_memory_free(c, last);
+  for (int i = 0; i < m->n; i++) {
+    const step_ *s = &u->steps[m->list[i]];
+    for (int k = 0; k <= s->n_in; k++) {
+      member[s->operands[k]] = last[s->operands[k]] = -1;
+      uses[s->operands[k]] = 0;
+    }
+  }
   pl_memory_free(c, in);
   pl_memory_free(c, out);
   pl_memory_free(c, ops);
-  pl_memory_free(c, member);
   return c->status == PL_OK;
 }
 
@@ -797,6 +830,7 @@ pl_executable *pl_executable_build(pl_context *c, pl_body *b, int how) {
   if (!e) return NULL;
   *e = (pl_executable){.body = b};
   build u = {.c = c, .b = b, .e = e, .optimize = how == PL_OPTIMIZED};
+  for (int i = 0; i < SHAPES; i++) u.newest[i] = -1;
   u.values_capacity = b->n_values + (int)b->code.n + 8;
   u.n_values = b->n_values;
   e->n_operands = (int)b->code.n_operands;
@@ -809,9 +843,15 @@ pl_executable *pl_executable_build(pl_context *c, pl_body *b, int how) {
   u.fact = pl_memory_new(c, values * sizeof *u.fact);
   u.steps = pl_memory_new(c, steps * sizeof *u.steps);
   u.members = pl_memory_new(c, steps * sizeof *u.members);
-  bool ok = e->specs && e->places && e->operands && e->units && e->constants && u.fact && u.steps && u.members;
+  u.member = pl_memory_new(c, 3 * values * sizeof *u.member);
+  bool ok = e->specs && e->places && e->operands && e->units && e->constants && u.fact && u.steps && u.members && u.member;
   if (ok) {
+    u.last = u.member + values;
+    u.uses = u.last + values;
+    memset(u.member, -1, 2 * values * sizeof *u.member);
+    memset(u.uses, 0, values * sizeof *u.uses);
     memset(u.members, 0, steps * sizeof *u.members);
+    memset(e->units, 0, steps * sizeof *e->units);
     memcpy(e->specs, b->specs, (size_t)b->n_values * sizeof *e->specs);
     if (e->n_operands) memcpy(e->operands, b->code.operands, (size_t)e->n_operands * sizeof *e->operands);
     for (int v = 0; v < b->n_values; v++) {
@@ -840,6 +880,7 @@ pl_executable *pl_executable_build(pl_context *c, pl_body *b, int how) {
   pl_memory_free(c, u.fact);
   pl_memory_free(c, u.steps);
   pl_memory_free(c, u.members);
+  pl_memory_free(c, u.member);
   if (ok) return e;
   pl_executable_free(c, e);
   return NULL;

@@ -138,7 +138,7 @@ bool pl_region_vjp(pl_region *r, int n_y, const pl_value *y, const pl_value *see
   pl_context *c = r->context;
   for (int i = 0; i < r->n; i++) g[i] = PL_NONE;
   if (c->status) return false;
-  if (r->open || r->spent || (!r->outermost && c->recording != r->recording)) {
+  if (r->open || r->spent || pl_region_gone(r)) {
     pl_error(c, PL_ERROR_STATE,
              r->open    ? "the region is still open"
              : r->spent ? "this derivative's recording has been used up"

@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include "programs.h"
 #include "record.h"
 
 static pl_value vector(pl_context *c, int n, const double *x) { return pl_tensor(c, PL_F64, 1, (int64_t[]){n}, x); }
@@ -251,13 +252,74 @@ static void interrupts(void **state) {
   pl_context_free(c);
 }
 
+/* A host's collector may give a region back anywhere: within a pause, a scope or a trace that has begun inside it. */
+static void freed_within(void **state) {
+  (void)state;
+  pl_context *c = pl_context_new();
+  pl_value x = vector(c, 2, (double[]){1, 2}), in;
+  int64_t live = pl_live_values(c);
+  pl_region *r = pl_region_open(c, 1, &x, NULL, &in);
+  pl_scope_begin(c);
+  pl_pause(c);
+  pl_scope_begin(c);
+  pl_value y = apply(c, "mul", x, x);
+  pl_region_free(r);
+  assert_true(apply(c, "mul", y, y) != PL_NONE);
+  pl_scope_end(c);
+  assert_true(pl_data(c, y) == NULL);
+  pl_clear(c);
+  pl_resume(c);
+  assert_true(pl_recording(c) && apply(c, "mul", in, in) != PL_NONE); /* it is still there */
+  pl_scope_end(c);
+  assert_false(pl_recording(c));
+  r = pl_region_open(c, 1, &x, NULL, &in);
+  pl_trace *t = pl_trace_like(c, 1, &x, 1, &y);
+  pl_region_free(r);
+  assert_false(pl_recording(c) || pl_tracing(c));
+  pl_trace_free(c, t);
+  assert_true(pl_owns(c));
+  assert_int_equal(pl_live_values(c), live);
+  /* opened in a pause and left open: what is recorded around it goes on */
+  r = pl_region_open(c, 1, &x, NULL, &in);
+  pl_pause(c);
+  pl_value w = vector(c, 2, (double[]){3, 4});
+  pl_region *inner = pl_region_open(c, 1, &w, NULL, &y);
+  assert_true(inner != NULL);
+  pl_resume(c);
+  pl_region_free(inner);
+  pl_release(c, w);
+  assert_true(pl_recording(c) && apply(c, "mul", in, in) != PL_NONE);
+  pl_region_free(r);
+  assert_int_equal(pl_live_values(c), live);
+  pl_context_free(c);
+}
+
+/* A region within a recording that has ended is not taken for one within the next, which may lie at the same place. */
+static void ended_within(void **state) {
+  (void)state;
+  pl_context *c = pl_context_new();
+  pl_value x = vector(c, 2, (double[]){1, 2}), in, inner, g;
+  pl_region *r = pl_region_open(c, 1, &x, NULL, &in), *q = pl_region_open(c, 1, &in, NULL, &inner);
+  pl_value y = sum(c, apply(c, "mul", inner, inner));
+  pl_region_close(q);
+  pl_region_free(r);
+  r = pl_region_open(c, 1, &x, NULL, &in);
+  assert_false(pl_region_vjp(q, 1, &y, NULL, &g, NULL, false));
+  assert_error(c, PL_ERROR_STATE, "has ended");
+  assert_false(pl_region_jvp(q, 1, &y, &x, &g));
+  assert_error(c, PL_ERROR_STATE, "used up");
+  pl_region_free(r);
+  pl_region_free(q);
+  pl_context_free(c);
+}
+
 static int released;
 static void release(void *owner) { *(int *)owner += 1; }
 
 static void borrowed(void **state) {
   (void)state;
   pl_context *c = pl_context_new();
-  _Alignas(64) double data[8] = {1, 2, 3, 4, 5, 6, 7, 8};
+  _Alignas(64) double data[16] = {1, 2, 3, 4, 5, 6, 7, 8};
   uint64_t version = 0;
   pl_value x = pl_borrow(c, PL_F64, 1, (int64_t[]){8}, data, &version, release, &released), in, g;
   assert_true(pl_data(c, x) == data); /* not copied */
@@ -289,6 +351,8 @@ int main(void) {
       cmocka_unit_test(sums_without_threads),
       cmocka_unit_test(interrupts),
       cmocka_unit_test(borrowed),
+      cmocka_unit_test(freed_within),
+      cmocka_unit_test(ended_within),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -5,6 +5,15 @@ local core = require "perilune.core"
 
 local R = math.random
 
+-- The program of a function of tensors like these.
+local function program(f, ...)
+  local trace, inputs = core.program.open{...}
+  local result = {f(unpack(inputs))}
+  local made = trace:close(result)
+  trace:free()
+  return made
+end
+
 -- Arguments of every kind; results join them.
 local function arguments()
   local b = pl.buffer{3}
@@ -14,21 +23,25 @@ local function arguments()
     pl.tensor({1, 2, 3}, {dtype = "i64"}), pl.ones{2, 2, dtype = "f32"}, b, pl.sparse.eye(3), pl.sparse.diags({1, 2}, {0, 1}, {3, 4}),
     pl.rng(1), pl.ix(pl.tensor{1, 2}, pl.tensor{1}), "f64", {shape = {2, 2}}, io.stdout, coroutine.create(function() end),
     function(p) return p end, function(p) return pl.sum(p*p) end, {a = 1, b = {pl.ones(2)}},
+    program(function(x) return x*2 + 1, pl.sum(x) end, pl.ones(3)), program(function(x, y) return x*y end, pl.ones(3), pl.ones(3)),
+    program(function(x) return pl.sum(x):lt(10) end, pl.ones(3)), {pl.ones(3)}, {pl.ones(3), pl.ones(3)}, {true, false},
+    pl.compile(function(x) return pl.sum(x*x) end), pl.compile(function(t, k) return {t.a*k} end),
   }
 end
-local N = 43
+local N = 51
 
 local calls = {}
 local function add(name, f) calls[#calls + 1] = {name, f} end
 local settings = {printf = true, help = true, memory = true, default = true, with = true, set_printer = true, set_budget = true,
-  threads = true, set_default_dtype = true}
-for _, from in ipairs{pl, core, core.sparse, pl.sparse} do
+  threads = true, set_default_dtype = true, hooks = true, methods = true, plain = true, interrupt = true}
+for _, from in ipairs{pl, core, core.sparse, pl.sparse, core.program} do
   for name, f in pairs(from) do
     if type(f) == "function" and not settings[name] then add(name, f) end
   end
 end
 for _, name in ipairs{"reshape", "sum", "at", "item", "to", "expand", "matmul", "gather", "solve", "gram", "factor", "dense", "normal", "integers",
-  "uniform", "totable", "bytes", "detach", "promote", "size", "set", "add", "fill", "tensor"} do
+  "uniform", "totable", "bytes", "detach", "promote", "size", "set", "add", "fill", "tensor", "gradient", "pushforward", "inline", "map", "text",
+  "program", "source", "close", "free"} do
   add(name, function(x, ...) return x[name](x, ...) end)
 end
 add("index", function(a, b) return a[b] end)
@@ -57,11 +70,15 @@ describe("random calls", function()
       else
         succeeded = succeeded + 1
         local fine, small = pcall(function() return core.is_tensor(result) and result.count < 1000 end)
-        if fine and small and R() < 0.3 then pool[R(24, N)] = result end
+        if fine and small and R() < 0.3 then pool[R(24, 43)] = result end
       end
     end
     for i = 1, tonumber(os.getenv "PERILUNE_CALLS") or 10000 do
-      if i % 500 == 0 then pool = arguments() end
+      if i % 500 == 0 then
+        pool = nil
+        for _ = 1, 2 do collectgarbage() end -- of a recording that core.open left open, lest it ends while they are made
+        pool = arguments()
+      end
       if R() < 0.1 then -- inside a recording
         pcall(pl.grad(function(p) for _ = 1, 10 do one() end return pl.sum(p) end), pl.ones(3))
       else
