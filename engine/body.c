@@ -109,7 +109,8 @@ pl_body *pl_body_intern(pl_context *c, pl_body *b) {
     h = h * 31 + (uint64_t)b->specs[i].dtype;
     h = pl_hash(h, b->specs[i].shape, (size_t)b->specs[i].rank * sizeof *b->specs[i].shape);
   }
-  for (int64_t k = 0; k < b->code.n; k++) h = pl_instruction_hash(h + b->code.instructions[k].line, &b->code.instructions[k]);
+  for (int64_t k = 0; k < b->code.n; k++)
+    h = pl_instruction_hash(h + b->code.instructions[k].line, &b->code.instructions[k]);
   h = pl_hash(h, b->code.operands, (size_t)b->code.n_operands * sizeof *b->code.operands);
   b->base.hash = pl_hash(h, b->outputs, (size_t)b->n_out * sizeof *b->outputs);
   for (int i = 0; i < b->n_out; i++)
@@ -126,10 +127,8 @@ pl_body *pl_body_intern(pl_context *c, pl_body *b) {
 pl_body *pl_body_new(pl_context *c, int n_in, int n_out, int n_constants, int n_values) {
   pl_body *b = pl_memory_new(c, sizeof *b);
   if (!b) return NULL;
-  *b = (pl_body){.base = {.type = &pl_body_type, .context = c, .refs = 1},
-                 .n_in = n_in,
-                 .n_out = n_out,
-                 .n_values = n_values};
+  *b = (pl_body){
+      .base = {.type = &pl_body_type, .context = c, .refs = 1}, .n_in = n_in, .n_out = n_out, .n_values = n_values};
   b->specs = pl_memory_new(c, ((size_t)n_values + 1) * sizeof *b->specs);
   b->outputs = pl_memory_new(c, ((size_t)n_out + 1) * sizeof *b->outputs);
   b->constants = pl_memory_new(c, ((size_t)n_constants + 1) * sizeof *b->constants);

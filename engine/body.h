@@ -1,6 +1,6 @@
-/* body.h: closed programs. A body is a program whose operands are numbers of values instead of slots: inputs first, then
- * constants, then results. It is immutable and interned by content, so that a loss which traces its loop's step at each
- * evaluation finds the same body, and with it whatever was derived from it: its derivatives, its optimized form.
+/* body.h: closed programs. A body is a program whose operands are numbers of values instead of slots: inputs first,
+ * then constants, then results. It is immutable and interned by content, so that a loss which traces its loop's step at
+ * each evaluation finds the same body, and with it whatever was derived from it: its derivatives, its optimized form.
  *
  *   pl_tape *t = pl_trace_open(c, n, specs, inputs);     // from here on ops are recorded by their shape rules alone
  *   y = pl_apply1(c, op, ...);
@@ -10,7 +10,8 @@
  *
  * Whatever the traced code touches of the world outside becomes an input, once: a value of an enclosing recording, an
  * owned tensor, and the numbers that pl_number met, which are cells of one vector, the last input. So the body does not
- * depend on what those are. An op whose inputs are all known and of no recording runs at once: its result is captured. */
+ * depend on what those are. An op whose inputs are all known and of no recording runs at once: its result is captured.
+ */
 #ifndef PL_BODY_H
 #define PL_BODY_H
 
@@ -19,11 +20,11 @@
 
 typedef struct pl_derived {
   struct pl_derived *next;
-  int kind;       /* of transform */
-  uint64_t *key;  /* n_key words: masks, options */
+  int kind;      /* of transform */
+  uint64_t *key; /* n_key words: masks, options */
   int n_key;
   struct pl_body *body; /* held; NULL: there is none (all results are zero) */
-  int32_t *list;  /* what belongs to it, by kind */
+  int32_t *list;        /* what belongs to it, by kind */
   int n_list;
 } pl_derived;
 
@@ -74,27 +75,29 @@ pl_derived *pl_derived_keep(pl_context *c, pl_body *b, int kind, int n_key, cons
 /* ---- derivatives of bodies (transform/derive.c) ---- */
 
 /* Flags are one byte an input or output of b. Inputs of what they make: b's inputs x, b's outputs y (those `known` are
- * read instead of being computed again; the others are not read), then a cotangent for each given output, or a tangent for
- * each active input. */
+ * read instead of being computed again; the others are not read), then a cotangent for each given output, or a tangent
+ * for each active input. */
 /* -> gx for each needed input that is reached. derived->list: for each input of b the output's number, or -1 (zero). */
 pl_derived *pl_body_vjp(pl_context *c, pl_body *b, const uint8_t *need, const uint8_t *given, const uint8_t *known);
 /* -> dy for each output that moves. derived->list: for each output of b its number here, or -1 (zero). */
 pl_derived *pl_body_jvp(pl_context *c, pl_body *b, const uint8_t *active, const uint8_t *known);
-/* b with those further outputs that its derivatives in `need` had better find ready: results that they read and that cost
- * more to make again than to keep. derived->list: for each input of b, then for each output, whether they read it too. */
+/* b with those further outputs that its derivatives in `need` had better find ready: results that they read and that
+ * cost more to make again than to keep. derived->list: for each input of b, then for each output, whether they read it
+ * too. */
 pl_derived *pl_body_saving(pl_context *c, pl_body *b, const uint8_t *need);
-/* -> b's outputs (the first of one element), then the gradient of the first for each needed input (zeros where it is not
- * reached); inputs are b's. derived->list: for each input of b whether it is reached. */
+/* -> b's outputs (the first of one element), then the gradient of the first for each needed input (zeros where it is
+ * not reached); inputs are b's. derived->list: for each input of b whether it is reached. */
 pl_derived *pl_body_gradient(pl_context *c, pl_body *b, const uint8_t *need);
-/* -> b's outputs, then their tangents (zeros where they do not move); inputs: b's, then a tangent for each active one. */
+/* -> b's outputs, then their tangents (zeros where they do not move); inputs: b's, then a tangent for each active one.
+ */
 pl_derived *pl_body_pushforward(pl_context *c, pl_body *b, const uint8_t *active);
 /* Which outputs depend on the active inputs. */
 void pl_body_activity(const pl_body *b, const uint8_t *active_in, uint8_t *active_out);
 
 /* ---- entries side by side (transform/batch.c) ---- */
 
-/* -> b's outputs for n entries at once: flagged inputs (one at least) have a first axis of n, and so have the outputs that
- * depend on them and the `wanted` ones (may be NULL). derived->list: for each output whether it has. */
+/* -> b's outputs for n entries at once: flagged inputs (one at least) have a first axis of n, and so have the outputs
+ * that depend on them and the `wanted` ones (may be NULL). derived->list: for each output whether it has. */
 pl_derived *pl_body_batch(pl_context *c, pl_body *b, int64_t n, const uint8_t *flags, const uint8_t *wanted);
 
 #endif

@@ -33,7 +33,7 @@ typedef struct {
 struct pl_context {
   /* hot */
   pl_status status;
-  _Atomic int interrupted; /* 1: the user asked to stop; faults: -n: the n-th question from now finds that */
+  _Atomic int interrupted;   /* 1: the user asked to stop; faults: -n: the n-th question from now finds that */
   struct pl_tape *recording; /* the open one, or NULL */
   int paused;                /* depth of pl_pause */
   pl_scope *scope;           /* who owns new values; NULL: the caller */
@@ -50,15 +50,15 @@ struct pl_context {
     uint32_t serial; /* a user's op runs while this recording is open, whose values must not be read; 0: none is */
     int paused, depth;
   } host;
-  bool read_unknown; /* somebody asked for the data of a value that is being traced */
-  int running;       /* depth of programs that run: a user's op may start another */
+  bool read_unknown;        /* somebody asked for the data of a value that is being traced */
+  int running;              /* depth of programs that run: a user's op may start another */
   struct pl_run *suspended; /* the last interrupted program */
   int64_t stops;            /* how many were */
-  bool plain;        /* programs run instruction by instruction */
-  bool check_finite; /* and the first NaN or infinity is an error */
-  bool located;      /* the error's message says where */
-  bool freeing;      /* the context ends: nothing is kept for later */
-  struct {           /* given back where that cannot be: see pl_doomed_free */
+  bool plain;               /* programs run instruction by instruction */
+  bool check_finite;        /* and the first NaN or infinity is an error */
+  bool located;             /* the error's message says where */
+  bool freeing;             /* the context ends: nothing is kept for later */
+  struct {                  /* given back where that cannot be: see pl_doomed_free */
     struct pl_region *regions;
     struct pl_tape *traces;
   } doomed;

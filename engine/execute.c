@@ -30,7 +30,8 @@ void pl_executable_free(pl_context *c, pl_executable *e) { free_executable(c, e)
 pl_executable *pl_body_executable(pl_context *c, pl_body *b, int how) {
   if (!b->executable[how]) {
     uint32_t line = c->line;
-    int pending = atomic_exchange(&c->interrupted, 0); /* answered when it is made: an op that asked for it goes on then */
+    int pending =
+        atomic_exchange(&c->interrupted, 0); /* answered when it is made: an op that asked for it goes on then */
     b->executable[how] = pl_executable_build(c, b, how);
     if (pending) atomic_store(&c->interrupted, pending);
     c->line = line;
@@ -183,25 +184,26 @@ static void locate(pl_context *c, uint32_t line) {
   c->located = true;
 }
 
-static void describe_nan(pl_context *c, const pl_op *op, uint32_t at, int n_in, pl_slot *const *in, char *text, size_t size) {
-    char line[PL_TEXT], shape[PL_TEXT];
-    int n = snprintf(text, size, "%s%s%s first gave a NaN or infinity", op->name,
-                     *pl_line_text(c, at, line) ? " at " : "", line);
-    for (int i = 0; i < n_in && i < 3 && n > 0 && (size_t)n < size; i++) {
-      const pl_slot *s = in[i];
-      if (s->flags & PL_FLAG_RESOURCE) continue;
-      double lo = INFINITY, hi = -INFINITY;
-      for (int64_t j = 0; j < s->count && s->dtype <= PL_I64; j++) {
-        double x = s->dtype == PL_F64   ? ((const double *)s->data)[j]
-                   : s->dtype == PL_F32 ? (double)((const float *)s->data)[j]
-                                        : (double)((const int64_t *)s->data)[j];
-        if (x < lo) lo = x;
-        if (x > hi) hi = x;
-      }
-      if (s->count > 0 && s->dtype <= PL_I64)
-        n += snprintf(text + n, size - (size_t)n, "%s argument %d %s from %g to %g", i ? "," : ":", i + 1,
-                      pl_shape_text(shape, s->rank, s->shape), lo, hi);
+static void describe_nan(pl_context *c, const pl_op *op, uint32_t at, int n_in, pl_slot *const *in, char *text,
+                         size_t size) {
+  char line[PL_TEXT], shape[PL_TEXT];
+  int n = snprintf(text, size, "%s%s%s first gave a NaN or infinity", op->name,
+                   *pl_line_text(c, at, line) ? " at " : "", line);
+  for (int i = 0; i < n_in && i < 3 && n > 0 && (size_t)n < size; i++) {
+    const pl_slot *s = in[i];
+    if (s->flags & PL_FLAG_RESOURCE) continue;
+    double lo = INFINITY, hi = -INFINITY;
+    for (int64_t j = 0; j < s->count && s->dtype <= PL_I64; j++) {
+      double x = s->dtype == PL_F64   ? ((const double *)s->data)[j]
+                 : s->dtype == PL_F32 ? (double)((const float *)s->data)[j]
+                                      : (double)((const int64_t *)s->data)[j];
+      if (x < lo) lo = x;
+      if (x > hi) hi = x;
     }
+    if (s->count > 0 && s->dtype <= PL_I64)
+      n += snprintf(text + n, size - (size_t)n, "%s argument %d %s from %g to %g", i ? "," : ":", i + 1,
+                    pl_shape_text(shape, s->rank, s->shape), lo, hi);
+  }
 }
 
 bool pl_check_finite(pl_context *c, const pl_op *op, uint32_t line, int n_in, pl_slot *const *in, int n_out,
@@ -217,7 +219,8 @@ bool pl_check_finite(pl_context *c, const pl_op *op, uint32_t line, int n_in, pl
   return true;
 }
 
-/* Runs units until one has sub-programs (its activation is returned), or the frame is done (NULL), or an error (NULL). */
+/* Runs units until one has sub-programs (its activation is returned), or the frame is done (NULL), or an error (NULL).
+ */
 static pl_activation *run_units(pl_context *c, pl_frame *f) {
   const pl_executable *e = f->exe;
   if (!f->started) begin(c, f);
@@ -370,8 +373,7 @@ static void suspend(pl_context *c, struct pl_run *r, const pl_call *call, const 
 }
 
 bool pl_run_op(pl_context *c, const pl_call *call, int n_out, const pl_value *outputs, pl_slot **out) {
-  pl_activation *a =
-      activation_new(c, call->op, call->attrs, c->line, call->n, (pl_slot **)call->in, n_out, out);
+  pl_activation *a = activation_new(c, call->op, call->attrs, c->line, call->n, (pl_slot **)call->in, n_out, out);
   if (!a) return false;
   struct pl_run r = {.top = a, .now = a};
   c->located = false;

@@ -1,6 +1,6 @@
 /* fuse.c: runs a group of elementwise ops over one index space block by block: what passes between them stays in
- * registers, blocks of at most a thousand elements that lie in L1. Slices, transposes and broadcasts are read in place. The
- * kernels are those of eager execution and f(x_i) depends on x_i alone, so the results have the same bits. */
+ * registers, blocks of at most a thousand elements that lie in L1. Slices, transposes and broadcasts are read in place.
+ * The kernels are those of eager execution and f(x_i) depends on x_i alone, so the results have the same bits. */
 #include <string.h>
 
 #include "../kernels/shapes.h"
@@ -112,9 +112,9 @@ static void run_blocks(const void *args, int64_t lo, int64_t hi) {
 
 enum { OVERRUN = 8 }; /* elements that a kernel reads and writes beyond the last, at most, in f64 and f32 of vectors */
 
-/* The same by rows lo .. hi of the last axis. A kernel's last vector may reach into the next row: of what is read it does
- * not matter, unless the array ends; what is written there is written again by the next row, so the last row of a piece
- * goes through a register. */
+/* The same by rows lo .. hi of the last axis. A kernel's last vector may reach into the next row: of what is read it
+ * does not matter, unless the array ends; what is written there is written again by the next row, so the last row of a
+ * piece goes through a register. */
 static void run_rows(const void *args, int64_t lo, int64_t hi) {
   const bound *u = args;
   const pl_group *g = u->g;

@@ -81,7 +81,10 @@ static cost put_unit(writer *w, const pl_executable *e, int k, int depth) {
     put(w, "; reads");
     for (int i = 0; i < g->n_external; i++) {
       const pl_external *x = &g->external[i];
-      put(w, " v%d%s", x->value, x->how == PL_READ_VIEW || x->how == PL_READ_PERIODIC ? "[view]" : x->how == PL_READ_NUMBER ? "[number]" : "");
+      put(w, " v%d%s", x->value,
+          x->how == PL_READ_VIEW || x->how == PL_READ_PERIODIC ? "[view]"
+          : x->how == PL_READ_NUMBER                           ? "[number]"
+                                                               : "");
     }
   } else {
     const uint32_t *o = e->operands + q->operands;

@@ -109,7 +109,7 @@ struct pl_op {
   void (*vjp)(pl_vjp *v);
   void (*jvp)(pl_jvp *j);
   const char *no_derivative; /* why there is none, where the reason helps */
-  bool linear; /* in all its float inputs together: jvp is the op itself on the tangents; needs no jvp */
+  bool linear;               /* in all its float inputs together: jvp is the op itself on the tangents; needs no jvp */
   bool (*expand)(pl_context *c, const pl_op *op, int n, const pl_value *in, const pl_attr *attrs, pl_value *out);
   int id;                  /* place in the table, */
   pl_kernel fn[PL_DTYPES]; /* and the kernel for this machine: set when the first context is made */
@@ -124,7 +124,7 @@ struct pl_op {
   size_t state_size; /* of step's state, zeroed before the first call */
   pl_next (*step)(pl_context *c, pl_activation *a);
   void (*stop)(pl_context *c, pl_activation *a); /* frees what the state holds; the frame is freed by the runner */
-  struct pl_user_op *user; /* of a user's op and its derivatives */
+  struct pl_user_op *user;                       /* of a user's op and its derivatives */
 };
 
 static inline int pl_attr_count(const pl_op *op) {

@@ -135,8 +135,8 @@ static pl_plan *plan_intern(pl_context *c, pl_plan *p) {
   return (pl_plan *)pl_object_intern(c, &p->base);
 }
 
-pl_plan *pl_plan_new(pl_context *c, pl_plan_kind kind, pl_pattern *out, pl_pattern *via, const int32_t *sizes, int64_t n,
-                     int32_t *const *triple) {
+pl_plan *pl_plan_new(pl_context *c, pl_plan_kind kind, pl_pattern *out, pl_pattern *via, const int32_t *sizes,
+                     int64_t n, int32_t *const *triple) {
   pl_plan *p = plan_new(c, kind);
   if (!p) {
     for (int r = 0; r < 3; r++) pl_memory_free(c, triple[r]);

@@ -47,11 +47,13 @@ extern const pl_object_type pl_pattern_type, pl_plan_type;
 pl_pattern *pl_pattern_new(pl_context *c, int32_t rows, int32_t cols, const int32_t *row_ptr, const int32_t *col);
 bool pl_pattern_columns(pl_context *c, pl_pattern *p); /* makes col_ptr, row, ours */
 
-/* Plans are remembered by the context, a bounded number of them; those with triples, which ops refer to, are interned too. The returned reference is the caller's. */
+/* Plans are remembered by the context, a bounded number of them; those with triples, which ops refer to, are interned
+ * too. The returned reference is the caller's. */
 pl_plan *pl_plan_get(pl_context *c, pl_plan_kind kind, pl_pattern *a, pl_pattern *b);
-/* A plan with triples from its parts; takes the arrays (of pl_memory_new) over, retains the patterns (via may be NULL). */
-pl_plan *pl_plan_new(pl_context *c, pl_plan_kind kind, pl_pattern *out, pl_pattern *via, const int32_t *sizes, int64_t n,
-                     int32_t *const *triple);
+/* A plan with triples from its parts; takes the arrays (of pl_memory_new) over, retains the patterns (via may be NULL).
+ */
+pl_plan *pl_plan_new(pl_context *c, pl_plan_kind kind, pl_pattern *out, pl_pattern *via, const int32_t *sizes,
+                     int64_t n, int32_t *const *triple);
 /* From 1-based index tensors; duplicates are summed. */
 pl_plan *pl_plan_triplets(pl_context *c, pl_value i, pl_value j, int64_t rows, int64_t cols);
 bool pl_plan_role(pl_context *c, pl_plan *plan, int role);

@@ -111,8 +111,8 @@ PL_API pl_value pl_number(pl_context *c, pl_dtype dtype, double x);
 PL_API bool pl_fresh(const pl_context *c, pl_value v);
 PL_API bool pl_known(const pl_context *c, pl_value v); /* has it data to read? not while it is being traced */
 /* A tensor over the caller's array, not copied. The array must stay until `release(owner)` is called. Where version is
- * given, using the tensor after *version changed is an error: count it up at each write. Kernels read whole vectors: 64 bytes
- * behind the array must be readable, too. */
+ * given, using the tensor after *version changed is an error: count it up at each write. Kernels read whole vectors: 64
+ * bytes behind the array must be readable, too. */
 PL_API pl_value pl_borrow(pl_context *c, pl_dtype dtype, int rank, const int64_t *shape, void *data,
                           const uint64_t *version, void (*release)(void *owner), void *owner);
 PL_API bool pl_describe(pl_context *c, pl_value v, pl_info *info); /* false, and the error set, when stale */
@@ -183,10 +183,10 @@ enum { PL_MAX_ATTRS = 4 };
 PL_API const pl_op *pl_op_find(const char *name);
 PL_API const pl_op *pl_op_at(int i); /* NULL past the last */
 PL_API const char *pl_op_name(const pl_op *op);
-PL_API const char *pl_op_formula(const pl_op *op); /* one line for help */
-PL_API bool pl_op_internal(const pl_op *op);       /* made by other ops and rules, not offered to users */
-PL_API int pl_op_inputs(const pl_op *op);          /* -1: any number, as one list */
-PL_API int pl_op_outputs(const pl_op *op); /* -1: it depends on the attributes */
+PL_API const char *pl_op_formula(const pl_op *op);       /* one line for help */
+PL_API bool pl_op_internal(const pl_op *op);             /* made by other ops and rules, not offered to users */
+PL_API int pl_op_inputs(const pl_op *op);                /* -1: any number, as one list */
+PL_API int pl_op_outputs(const pl_op *op);               /* -1: it depends on the attributes */
 PL_API const pl_attr_spec *pl_op_attrs(const pl_op *op); /* ends at a NULL name */
 
 /* Runs an op, and records it where a recording is open. attrs holds one entry for each of the op's specs (NULL when it

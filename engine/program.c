@@ -18,7 +18,6 @@ static void *arena_take(pl_context *c, pl_program *p, size_t bytes) {
   return start;
 }
 
-
 const pl_attr *pl_program_attrs(pl_context *c, pl_program *p, const pl_op *op, const pl_attr *attrs) {
   int n = pl_attr_count(op);
   size_t lists = 0;

@@ -19,10 +19,10 @@ struct pl_tape {
   pl_scope *outer_scope;
   uint32_t outer_line;
   int n_given;
-  pl_value *given;   /* its inputs */
-  pl_value numbers;  /* the input whose cells are the numbers met while tracing, or PL_NONE */
-  pl_value vector;   /* the numbers as a tensor, made when they are asked for */
-  uint64_t *cells;   /* what they are now */
+  pl_value *given;  /* its inputs */
+  pl_value numbers; /* the input whose cells are the numbers met while tracing, or PL_NONE */
+  pl_value vector;  /* the numbers as a tensor, made when they are asked for */
+  uint64_t *cells;  /* what they are now */
   int64_t n_cells, cells_capacity;
   int n_saved, depth; /* scopes and pauses, and users' ops, around it */
   struct pl_tape *doomed;
@@ -37,7 +37,7 @@ struct pl_region {
   int n;
   pl_value *x, *inputs; /* x: PL_NONE where it was not flagged */
   char **names;
-  pl_scope *saved_scope; /* of the context, while an outermost region is open */
+  pl_scope *saved_scope;       /* of the context, while an outermost region is open */
   uint32_t saved_line, serial; /* serial: of its recording, which may be gone */
   int n_saved, depth;          /* scopes and pauses, and users' ops, around it */
   pl_region *doomed;

@@ -23,7 +23,8 @@ void pl_for(pl_context *c, pl_kernel kernel, const void *args, int64_t n, int64_
   /* Pieces of about WORTH_THREADS/4 operations: small enough to answer an interrupt, large enough to amortize the call.
    */
   int64_t piece = (int64_t)(WORTH_THREADS / 4 / work) / grain * grain;
-  /* Blocks share what a kernel sets up for each piece (a number spread over a block), where that leaves each thread some. */
+  /* Blocks share what a kernel sets up for each piece (a number spread over a block), where that leaves each thread
+   * some. */
   int64_t most = grain > 1 ? n / (4 * c->threads) / grain * grain : grain;
   if (most > 16 * grain) most = 16 * grain;
   if (piece < most) piece = most;

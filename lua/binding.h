@@ -15,10 +15,10 @@ enum { PL_SOURCES = 64, PL_LIST = 2 * PL_MAX_RANK };
 
 /* One a Lua state, in a userdata that the registry keeps; every closure has it as its first upvalue. */
 typedef struct {
-  pl_context *c;                                                                 /* NULL once the state is closing */
-  lua_State *L;                                                                  /* that runs */
-  int owning, borrowed, methods, places, buffers, regions, patterns, optimizers, traces,
-      programs, compiled, tracer, stopped; /* registry references of metatables */
+  pl_context *c; /* NULL once the state is closing */
+  lua_State *L;  /* that runs */
+  int owning, borrowed, methods, places, buffers, regions, patterns, optimizers, traces, programs, compiled, tracer,
+      stopped;            /* registry references of metatables */
   int printer, functions; /* the function that prints tensors; functions whose pointers stand in `sources` */
   struct {
     const void *function;
@@ -26,9 +26,9 @@ typedef struct {
     bool internal;
   } sources[PL_SOURCES];
   pl_status failed;             /* of the last error that was raised in Lua */
-  char message[1024]; /* and its message */
+  char message[1024];           /* and its message */
   int depth;                    /* of core.call; the functions called stand in `functions` from index PL_SOURCES + 1 */
-  const pl_op *call; /* that runs a program */
+  const pl_op *call;            /* that runs a program */
   size_t next_step, soft_limit; /* of bytes in use: when to step the collector, when to collect */
 } binding;
 
@@ -108,13 +108,13 @@ pl_value subscript(lua_State *L, binding *b, pl_value x, int first, int n);
 void open_subscripts(lua_State *L, binding *b, int core);
 void open_constructors(lua_State *L, binding *b, int core); /* construct.c */
 void open_derivatives(lua_State *L, binding *b, int core);  /* derive.c */
-void open_programs(lua_State *L, binding *b, int core);    /* program.c */
-void open_compiled(lua_State *L, binding *b, int table);  /* compiled.c, into program.c's table */
+void open_programs(lua_State *L, binding *b, int core);     /* program.c */
+void open_compiled(lua_State *L, binding *b, int table);    /* compiled.c, into program.c's table */
 void open_solvers(lua_State *L, binding *b, int core);      /* solvers.c */
 void open_jacobians(lua_State *L, binding *b, int core);    /* jacobian.c: behind open_programs */
 pl_body *program_at(lua_State *L, int i, int *n_in, int *n_out);
-int push_pattern(lua_State *L, binding *b, pl_object *pattern);   /* takes a reference of its own */
-void open_user_ops(lua_State *L, binding *b, int core);     /* user_ops.c */
+int push_pattern(lua_State *L, binding *b, pl_object *pattern); /* takes a reference of its own */
+void open_user_ops(lua_State *L, binding *b, int core);         /* user_ops.c */
 /* Pushes the function of an op: tensors, then attributes by position, or by name in a last table. */
 void push_op_function(lua_State *L, binding *b, const pl_op *op);
 

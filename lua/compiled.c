@@ -1,13 +1,13 @@
-/* compiled.c: compiled functions: a Lua function with the programs it was traced to, one for each signature (the trees of
- * arguments, their shapes and dtypes) and for each set of numbers, tensors and functions among its upvalues. A call that
- * finds its program does nothing else in Lua: arguments are matched, the program runs, results are built, here. */
+/* compiled.c: compiled functions: a Lua function with the programs it was traced to, one for each signature (the trees
+ * of arguments, their shapes and dtypes) and for each set of numbers, tensors and functions among its upvalues. A call
+ * that finds its program does nothing else in Lua: arguments are matched, the program runs, results are built, here. */
 #include "binding.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-/* A tree flattened in the order of tree.leaves (lists, then names sorted bytewise); keys stand in a table in the order in
- * which they are met. */
+/* A tree flattened in the order of tree.leaves (lists, then names sorted bytewise); keys stand in a table in the order
+ * in which they are met. */
 typedef enum { LEAF_TENSOR, LEAF_NUMBER, STATIC, TABLE, MODULE } node_kind;
 typedef struct {
   uint8_t kind, dtype, rank;
@@ -36,10 +36,10 @@ typedef struct entry {
   pl_body *body;
   gradient_program *gradients;
   int n_gradients;
-  bool draws;      /* from random streams that the function captured */
-  int32_t *cells;  /* their positions, in the vector of numbers that is captured last */
+  bool draws;             /* from random streams that the function captured */
+  int32_t *cells;         /* their positions, in the vector of numbers that is captured last */
   int n_cells, positions; /* registry: the key under which the function stands that says what they are in this call */
-  int32_t *spans; /* of arguments, then of results: nodes, leaves and keys before each */
+  int32_t *spans;         /* of arguments, then of results: nodes, leaves and keys before each */
 } entry;
 
 typedef struct {
@@ -73,7 +73,9 @@ static void add_key(lua_State *L, form *f, int keys, int offset) { /* pops it */
   lua_rawseti(L, keys, offset + ++f->keys);
 }
 
-static int compare_names(const void *a, const void *b) { return strcmp(*(const char *const *)a, *(const char *const *)b); }
+static int compare_names(const void *a, const void *b) {
+  return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
 
 /* Is the child at the top of the stack a parameter's place? Of a module only tensors and modules are. */
 static bool takes_part(lua_State *L, bool module, bool named) {
@@ -194,7 +196,8 @@ static bool match(matcher *m, int i) {
       return true;
     case STATIC: {
       lua_rawgeti(L, m->keys, ++m->key);
-      bool same = lua_isnoneornil(L, i) ? lua_touserdata(L, -1) == NULL && lua_islightuserdata(L, -1) : lua_rawequal(L, i, -1);
+      bool same =
+          lua_isnoneornil(L, i) ? lua_touserdata(L, -1) == NULL && lua_islightuserdata(L, -1) : lua_rawequal(L, i, -1);
       lua_pop(L, 1);
       return same;
     }
@@ -230,8 +233,9 @@ static bool match(matcher *m, int i) {
   }
 }
 
-/* Pushes a tree of a form. numbers (may be NULL): where a number went in, a number comes out: that of its value, which is
- * released, or, without one, of `numbers`, 8 apart. There a tensor without a value becomes its number of `numbers` too. */
+/* Pushes a tree of a form. numbers (may be NULL): where a number went in, a number comes out: that of its value, which
+ * is released, or, without one, of `numbers`, 8 apart. There a tensor without a value becomes its number of `numbers`
+ * too. */
 static void push_form(lua_State *L, binding *b, const node **at, int keys, int *key, const pl_value **v,
                       const double **numbers) {
   const node *q = (*at)++;
@@ -363,9 +367,9 @@ static entry *find_entry(lua_State *L, compiled_data *f, int first, int n, leave
   return NULL;
 }
 
-/* program.entry(compiled, program, captured, arguments, results, upvalues[, cells, positions]): arguments and results are
- * packed lists with n; upvalues a flat list function, index, value, ...; cells of the last captured tensor hold positions of
- * random streams, which positions() lists for each call */
+/* program.entry(compiled, program, captured, arguments, results, upvalues[, cells, positions]): arguments and results
+ * are packed lists with n; upvalues a flat list function, index, value, ...; cells of the last captured tensor hold
+ * positions of random streams, which positions() lists for each call */
 static int new_entry(lua_State *L) {
   binding *b = binding_of(L);
   compiled_data *f = check_compiled(L, 1);
@@ -435,7 +439,8 @@ static int new_entry(lua_State *L) {
   int inputs, outputs;
   int64_t instructions, values;
   pl_body_size(e->body, &inputs, &outputs, &instructions, &values);
-  if (inputs > PL_MAX_INPUTS) fail(L, "a compiled function takes and captures %d tensors; at most %d are possible", inputs, PL_MAX_INPUTS);
+  if (inputs > PL_MAX_INPUTS)
+    fail(L, "a compiled function takes and captures %d tensors; at most %d are possible", inputs, PL_MAX_INPUTS);
   if (inputs != e->arguments.leaves + e->n_captured || outputs != e->results.leaves)
     fail(L, "a compiled function's program does not fit its arguments");
   lua_pushvalue(L, keys);
@@ -525,8 +530,8 @@ static pl_value draw_numbers(lua_State *L, binding *b, const entry *e) {
   return v;
 }
 
-/* Runs the body on the leaves and what was captured; results are the caller's (or the recording's). wrt: the argument that
- * the body has the gradient of, or 0. */
+/* Runs the body on the leaves and what was captured; results are the caller's (or the recording's). wrt: the argument
+ * that the body has the gradient of, or 0. */
 static void run_body(lua_State *L, binding *b, const entry *e, pl_body *body, int wrt, leaves_ *leaves, pl_value *out) {
   int n = leaves->n;
   for (int i = 0; i < n; i++)
@@ -544,13 +549,15 @@ static void run_body(lua_State *L, binding *b, const entry *e, pl_body *body, in
   fail_engine(L, b);
 }
 
-/* The same without values for numbers, outside recordings, for short programs; numbers come out in `numbers`, 8 apart, for
- * which of the outputs says. False: it is none. */
+/* The same without values for numbers, outside recordings, for short programs; numbers come out in `numbers`, 8 apart,
+ * for which of the outputs says. False: it is none. */
 enum { SHORT = 128 };
 static bool run_short(lua_State *L, binding *b, const entry *e, pl_body *body, const leaves_ *leaves, int n_out,
                       const node *const *spec, pl_value *out, double *numbers) {
   int n = leaves->n, n_in = n + e->n_captured;
-  if (n_in > SHORT || n_out > SHORT || e->n_cells || pl_recording(b->c) || !pl_owns(b->c) || !pl_body_is_short(b->c, body)) return false;
+  if (n_in > SHORT || n_out > SHORT || e->n_cells || pl_recording(b->c) || !pl_owns(b->c) ||
+      !pl_body_is_short(b->c, body))
+    return false;
   _Alignas(64) double cells[SHORT][8];
   const void *in[SHORT];
   void *to[SHORT];
@@ -612,7 +619,8 @@ static int call_compiled(lua_State *L) {
   pl_value out[PL_MAX_OUTPUTS];
   entry *e = need_entry(L, f, 2, &leaves);
   int keys = lua_gettop(L);
-  if (e->draws && pl_tracing(b->c)) { /* where the streams stand is known to nobody yet: it becomes part of what is traced */
+  if (e->draws &&
+      pl_tracing(b->c)) { /* where the streams stand is known to nobody yet: it becomes part of what is traced */
     lua_settop(L, keys - 1);
     source_function(L);
     lua_replace(L, 1);
@@ -653,9 +661,9 @@ static int push_gradient(lua_State *L, binding *b, const entry *e, int wrt, int 
   return e->n_results + 1;
 }
 
-/* compiled:gradient(wrt, ...) -> false where it must be taken by the language (inside a recording, or when one tensor stands
- * at two places); else the number of results, false or a list of which leaves reach the loss, loss, gradient, other results,
- * in a list when they are more than 3 */
+/* compiled:gradient(wrt, ...) -> false where it must be taken by the language (inside a recording, or when one tensor
+ * stands at two places); else the number of results, false or a list of which leaves reach the loss, loss, gradient,
+ * other results, in a list when they are more than 3 */
 static int call_gradient(lua_State *L) {
   binding *b = binding_of(L);
   compiled_data *f = check_compiled(L, 1);
@@ -714,8 +722,7 @@ static int call_gradient(lua_State *L) {
       memcpy(specs + n_specs, all_leaves + g->first, (size_t)g->n * sizeof *specs);
     for (int i = 0; i < g->n; i++) out[n_specs + i] = PL_NONE;
   }
-  if (e->arguments.leaves > SHORT ||
-      !run_short(L, b, e, g->body, &leaves, n_specs + g->n, specs, out, cells[0]))
+  if (e->arguments.leaves > SHORT || !run_short(L, b, e, g->body, &leaves, n_specs + g->n, specs, out, cells[0]))
     run_body(L, b, e, g->body, wrt, &leaves, out);
   lua_pushnumber(L, e->n_results);
   bool all = true;
@@ -837,8 +844,13 @@ static int set_methods(lua_State *L) {
 }
 
 void open_compiled(lua_State *L, binding *b, int table) {
-  static const luaL_Reg methods[] = {{"__gc", collect_compiled}, {"__call", call_compiled},   {"gradient", call_gradient},
-                                     {"program", entry_program}, {"results", entry_results}, {"source", source_function}, {NULL, NULL}};
+  static const luaL_Reg methods[] = {{"__gc", collect_compiled},
+                                     {"__call", call_compiled},
+                                     {"gradient", call_gradient},
+                                     {"program", entry_program},
+                                     {"results", entry_results},
+                                     {"source", source_function},
+                                     {NULL, NULL}};
   b->compiled = new_metatable(L, b, methods);
   lua_pushvalue(L, -1);
   lua_setfield(L, -2, "__index");
@@ -848,7 +860,8 @@ void open_compiled(lua_State *L, binding *b, int table) {
   lua_pushboolean(L, 0);
   b->stopped = luaL_ref(L, LUA_REGISTRYINDEX);
   b->call = pl_op_find("call");
-  static const luaL_Reg functions[] = {{"compiled", new_compiled},     {"entry", new_entry},      {"hooks", set_hooks}, {"finish", finish_stopped},
-                                       {"is_compiled", is_compiled}, {"methods", set_methods}, {NULL, NULL}};
+  static const luaL_Reg functions[] = {
+      {"compiled", new_compiled},   {"entry", new_entry},     {"hooks", set_hooks}, {"finish", finish_stopped},
+      {"is_compiled", is_compiled}, {"methods", set_methods}, {NULL, NULL}};
   register_functions(L, b, table, functions);
 }

@@ -251,7 +251,8 @@ static int random_tensor(lua_State *L) {
   strncpy(name, luaL_checkstring(L, 1), sizeof name - 1);
   name[sizeof name - 1] = 0;
   const pl_op *op = pl_op_find(name);
-  if (!op || pl_op_inputs(op) != 0 || strncmp(name, "random_", 7)) fail(L, "there are no random numbers called %s", name);
+  if (!op || pl_op_inputs(op) != 0 || strncmp(name, "random_", 7))
+    fail(L, "there are no random numbers called %s", name);
   int64_t shape[PL_MAX_RANK], key[3];
   int rank = check_list(L, 2, shape, PL_MAX_RANK, "the shape");
   for (int i = 0; i < 3; i++) key[i] = check_integer(L, 3 + i, "the key");
@@ -267,7 +268,8 @@ static int random_at(lua_State *L) {
   strncpy(name, luaL_checkstring(L, 1), sizeof name - 1);
   name[sizeof name - 1] = 0;
   const pl_op *op = pl_op_find(name);
-  if (!op || pl_op_inputs(op) != 3 || strncmp(name, "random_", 7)) fail(L, "there are no random numbers called %s", name);
+  if (!op || pl_op_inputs(op) != 3 || strncmp(name, "random_", 7))
+    fail(L, "there are no random numbers called %s", name);
   int64_t shape[PL_MAX_RANK];
   int rank = check_list(L, 2, shape, PL_MAX_RANK, "the shape");
   pl_value key[3], out;

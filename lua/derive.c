@@ -135,9 +135,8 @@ void open_derivatives(lua_State *L, binding *b, int core) {
   static const luaL_Reg functions[] = {
       {"open", open_region}, {"pause", pause_recording}, {"recording", recording}, {NULL, NULL}};
   register_functions(L, b, core, functions);
-  static const luaL_Reg methods[] = {
-      {"close", close_region}, {"vjp", region_vjp},   {"jvp", region_jvp},
-      {"free", free_region},   {"__gc", free_region}, {NULL, NULL}};
+  static const luaL_Reg methods[] = {{"close", close_region}, {"vjp", region_vjp},   {"jvp", region_jvp},
+                                     {"free", free_region},   {"__gc", free_region}, {NULL, NULL}};
   b->regions = new_metatable(L, b, methods);
   lua_pushvalue(L, -1);
   lua_setfield(L, -2, "__index");

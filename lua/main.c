@@ -24,15 +24,16 @@ static void interrupt_hook(lua_State *L, lua_Debug *ar) {
   lua_sethook(L, NULL, 0, 0);
   pending = 0;
   pl_context *c = host_context;
-  if (c && !pl_interrupt_pending(c)) return; /* the engine has answered it */
+  if (c && !pl_interrupt_pending(c)) return;      /* the engine has answered it */
   if (c && !pl_running(c)) pl_clear_interrupt(c); /* a program that runs under this is yet to be stopped */
   luaL_error(L, "interrupted!");
 }
 
 static void on_interrupt(int signal) {
   (void)signal;
-  if (waiting) return;     /* nothing runs: the line stays to be edited */
-  if (pending && (!host_context || pl_interrupt_pending(host_context))) _exit(130); /* a second Ctrl-C: something does not answer */
+  if (waiting) return; /* nothing runs: the line stays to be edited */
+  if (pending && (!host_context || pl_interrupt_pending(host_context)))
+    _exit(130); /* a second Ctrl-C: something does not answer */
   pending = 1;
   if (host_context) pl_interrupt(host_context);
   lua_sethook(host_state, interrupt_hook, LUA_MASKCALL | LUA_MASKRET | LUA_MASKCOUNT, 1);

@@ -131,7 +131,8 @@ static int close_trace(lua_State *L) {
   return 2;
 }
 
-/* trace:integer(x) -> an i64 tensor that stands for x in the program, the number of its cell in the last captured tensor */
+/* trace:integer(x) -> an i64 tensor that stands for x in the program, the number of its cell in the last captured
+ * tensor */
 static int trace_integer(lua_State *L) {
   binding *b = binding_of(L);
   trace_data *t = check_trace(L);
@@ -200,8 +201,8 @@ static const char *check_path(lua_State *L, int i) {
   return path;
 }
 
-/* program.scan(program, inputs, states, xs, length, checkpoints[, path]): with a path, segments of so many steps, whose first
- * states are on disk there */
+/* program.scan(program, inputs, states, xs, length, checkpoints[, path]): with a path, segments of so many steps, whose
+ * first states are on disk there */
 static int scan(lua_State *L) {
   binding *b = binding_of(L);
   lua_settop(L, 7);
@@ -420,11 +421,18 @@ static int same_body(lua_State *L) { return lua_pushboolean(L, check_body(L, 1).
 
 void open_programs(lua_State *L, binding *b, int core) {
   static const luaL_Reg traces[] = {
-      {"close", close_trace}, {"integer", trace_integer}, {"set", trace_set}, {"drop", trace_drop}, {"free", free_trace}, {"__gc", free_trace}, {NULL, NULL}};
-  static const luaL_Reg bodies[] = {{"gradient", gradient}, {"pushforward", pushforward}, {"inline", inline_body}, {"text", program_text},
-                                    {"save", save_body}, {"size", body_size},
+      {"close", close_trace}, {"integer", trace_integer}, {"set", trace_set}, {"drop", trace_drop},
+      {"free", free_trace},   {"__gc", free_trace},       {NULL, NULL}};
+  static const luaL_Reg bodies[] = {{"gradient", gradient},
+                                    {"pushforward", pushforward},
+                                    {"inline", inline_body},
+                                    {"text", program_text},
+                                    {"save", save_body},
+                                    {"size", body_size},
                                     {"map", map},
-                                    {"__gc", collect_body}, {"__tostring", body_text},    {"__eq", same_body},
+                                    {"__gc", collect_body},
+                                    {"__tostring", body_text},
+                                    {"__eq", same_body},
                                     {NULL, NULL}};
   const luaL_Reg *lists[] = {traces, bodies};
   int *refs[] = {&b->traces, &b->programs};

@@ -1,7 +1,7 @@
-/* control.c: ops that hold sub-programs (bodies): call, scan, while, cond. All inputs keep their dtypes; a body's inputs are
- * those of its op in a stated order, what it captured behind what it was given. Their derivatives are ops of the same
- * family on derived bodies, so they close under both modes; what is dear to compute again is kept by the forward op as
- * further outputs when it is recorded inside a region (augment). */
+/* control.c: ops that hold sub-programs (bodies): call, scan, while, cond. All inputs keep their dtypes; a body's
+ * inputs are those of its op in a stated order, what it captured behind what it was given. Their derivatives are ops of
+ * the same family on derived bodies, so they close under both modes; what is dear to compute again is kept by the
+ * forward op as further outputs when it is recorded inside a region (augment). */
 #include <string.h>
 
 #include "../body.h"
@@ -10,7 +10,7 @@
 
 #define BODY(attrs) ((pl_body *)(attrs)[0].object)
 #define STEP(attrs) ((pl_body *)(attrs)[1].object) /* of those with two */
-enum { SAVE_ASK, SAVE_NEVER, SAVE_DONE }; /* may be augmented; checkpoint: recompute all; has been augmented */
+enum { SAVE_ASK, SAVE_NEVER, SAVE_DONE };          /* may be augmented; checkpoint: recompute all; has been augmented */
 
 static bool is_float(const pl_spec *s) { return s->dtype <= PL_F32; }
 
@@ -116,8 +116,7 @@ static int active_flags(pl_context *c, int n, const pl_value *in, uint8_t *flags
   int any = 0;
   for (int i = 0; i < n; i++) {
     const pl_slot *s = pl_slot_find(c, in[i]);
-    any += flags[i] =
-        s && (s->flags & PL_FLAG_ACTIVE) && !(s->flags & PL_FLAG_RESOURCE) && s->dtype <= PL_F32;
+    any += flags[i] = s && (s->flags & PL_FLAG_ACTIVE) && !(s->flags & PL_FLAG_RESOURCE) && s->dtype <= PL_F32;
   }
   return any;
 }
@@ -131,7 +130,8 @@ static bool bad_program(pl_context *c) {
 
 static int call_results(const pl_attr *attrs) { return are_programs(attrs, 1) ? BODY(attrs)->n_out : 0; }
 static bool call_shape(const pl_call *call, pl_spec *out) {
-  if (!are_programs(call->attrs, 1) || call->attrs[1].i < 0 || call->attrs[1].i > SAVE_DONE) return misfit(call->c, call->op);
+  if (!are_programs(call->attrs, 1) || call->attrs[1].i < 0 || call->attrs[1].i > SAVE_DONE)
+    return misfit(call->c, call->op);
   const pl_body *b = BODY(call->attrs);
   if (count_error(call, b->n_in) || !check_inputs(call, b, 0, 0, b->n_in)) return false;
   for (int i = 0; i < b->n_out; i++) out[i] = b->specs[b->outputs[i]];
@@ -204,9 +204,9 @@ static void call_jvp(pl_jvp *j) {
 }
 
 /* ---- scan: state, xs -> state, ys over the first axis of the xs ----
- * Attributes: body (state, x, captured -> state, y), layout, schedule. Inputs: states, xs, captured. Outputs: final states,
- * ys stacked along a new first axis; behind them, when checkpoints are asked for, a stack of each state at the steps of
- * the first sweep, or a file of all states at every so many steps. */
+ * Attributes: body (state, x, captured -> state, y), layout, schedule. Inputs: states, xs, captured. Outputs: final
+ * states, ys stacked along a new first axis; behind them, when checkpoints are asked for, a stack of each state at the
+ * steps of the first sweep, or a file of all states at every so many steps. */
 
 typedef struct {
   int states, xs, ys, captured;
@@ -218,15 +218,16 @@ enum { LAYOUT = 6 };
 
 static layout_ layout_of(const pl_attr *attrs) {
   const int64_t *l = attrs[1].list;
-  layout_ y = {.states = (int)l[0], .xs = (int)l[1], .ys = (int)l[2], .length = l[3], .reverse = l[4], .save = (int)l[5]};
+  layout_ y = {
+      .states = (int)l[0], .xs = (int)l[1], .ys = (int)l[2], .length = l[3], .reverse = l[4], .save = (int)l[5]};
   y.captured = BODY(attrs)->n_in - y.states - y.xs;
   return y;
 }
 #define LAYOUT_OF(states, xs, ys, length, reverse, save) \
   PL_INTS(LAYOUT, ((int64_t[]){states, xs, ys, length, reverse, save}))
 
-/* schedule: {} store all, or {checkpoints}, or {steps of a segment, bytes of a path ...}: the states that segments start with
- * are written to a file there, those inside are computed again, once, and stored in memory meanwhile */
+/* schedule: {} store all, or {checkpoints}, or {steps of a segment, bytes of a path ...}: the states that segments
+ * start with are written to a file there, those inside are computed again, once, and stored in memory meanwhile */
 static int64_t checkpoints_of(const pl_attr *attrs) { return attrs[2].n > 0 ? attrs[2].list[0] : 0; }
 static bool on_disk(const pl_attr *schedule) { return schedule->n > 1; }
 
@@ -295,8 +296,7 @@ static bool scan_shape(const pl_call *call, pl_spec *out) {
   if (count_error(call, b->n_in)) return false;
   if (!scan_fits(call->attrs, call->n)) return misfit(call->c, call->op);
   layout_ l = layout_of(call->attrs);
-  if (!check_inputs(call, b, 0, 0, l.states) ||
-      !check_inputs(call, b, l.states + l.xs, l.states + l.xs, l.captured))
+  if (!check_inputs(call, b, 0, 0, l.states) || !check_inputs(call, b, l.states + l.xs, l.states + l.xs, l.captured))
     return false;
   for (int k = 0; k < l.xs; k++) {
     const pl_spec *entry = &b->specs[l.states + k];
@@ -308,8 +308,9 @@ static bool scan_shape(const pl_call *call, pl_spec *out) {
       pl_error(call->c, PL_ERROR_SHAPE, "scan: an input has shape %s; its first axis must have the %lld steps",
                pl_shape_text(t, x.rank, x.shape), (long long)l.length);
     else
-      pl_error(call->c, PL_ERROR_SHAPE, "scan: an input is %s %s; the program was made for steps of %s %s", spec_name(&x),
-               pl_shape_text(t, x.rank, x.shape), spec_name(entry), pl_shape_text(u, entry->rank, entry->shape));
+      pl_error(call->c, PL_ERROR_SHAPE, "scan: an input is %s %s; the program was made for steps of %s %s",
+               spec_name(&x), pl_shape_text(t, x.rank, x.shape), spec_name(entry),
+               pl_shape_text(u, entry->rank, entry->shape));
     return false;
   }
   if (!check_states(call, call->op->name, b, l.states)) return false;
@@ -333,11 +334,11 @@ static size_t padded(size_t bytes) { return (bytes + 127) & ~(size_t)63; }
 typedef struct {
   int64_t i;
   bool entered;
-  char *memory;         /* ping-pong states, then rows that cannot be written in place */
-  char **now, **spare;  /* where each state is; where its next one may go, alternating */
-  char **row;           /* for each y: its row, or NULL where it is written in place */
-  int32_t *row_state;   /* for each y: the state whose value at the step's start it is, or -1 */
-  int64_t *at;          /* steps of checkpoints */
+  char *memory;        /* ping-pong states, then rows that cannot be written in place */
+  char **now, **spare; /* where each state is; where its next one may go, alternating */
+  char **row;          /* for each y: its row, or NULL where it is written in place */
+  int32_t *row_state;  /* for each y: the state whose value at the step's start it is, or -1 */
+  int64_t *at;         /* steps of checkpoints */
   int n_at, next_at;
 } loop;
 
@@ -359,7 +360,8 @@ static void *loop_memory(pl_context *c, const pl_body *b, const layout_ *l, loop
     }
   for (int k = 0; k < l->ys; k++) {
     size_t size = bytes_of(&b->specs[b->outputs[l->states + k]]);
-    s->row[k] = size % 64 ? p : NULL; /* kernels write whole vectors: a row may be written in place only if it is some */
+    s->row[k] =
+        size % 64 ? p : NULL; /* kernels write whole vectors: a row may be written in place only if it is some */
     p += padded(size);
     uint32_t v = b->outputs[l->states + k];
     s->row_state[k] = v < (uint32_t)l->states ? (int32_t)v : -1;
@@ -425,7 +427,8 @@ static pl_next scan_step(pl_context *c, pl_activation *a) {
   int64_t t = l.reverse ? l.length - 1 - s->i : s->i, after = l.reverse ? t - 1 : t + 1;
   if (s->next_at < s->n_at && s->at[s->next_at] == s->i) {
     for (int k = 0; k < l.states; k++)
-      memcpy(row_of(a->out[l.states + l.ys + k], s->next_at, bytes_of(&b->specs[k])), s->now[k], bytes_of(&b->specs[k]));
+      memcpy(row_of(a->out[l.states + l.ys + k], s->next_at, bytes_of(&b->specs[k])), s->now[k],
+             bytes_of(&b->specs[k]));
     s->next_at++;
   }
   if (stacks(a->attrs, &l) && on_disk(&a->attrs[2]) && s->i % checkpoints_of(a->attrs) == 0 &&
@@ -503,8 +506,8 @@ static bool scan_augment(pl_context *c, const pl_op *op, int n, const pl_value *
 
 /* ---- the reverse of scan ---- */
 
-/* The program of one reverse step, and how it is laid out. Its states: cotangents of the active states, then sums of those
- * of the needed captured values, then, where `next` says so, states as they were after the step. */
+/* The program of one reverse step, and how it is laid out. Its states: cotangents of the active states, then sums of
+ * those of the needed captured values, then, where `next` says so, states as they were after the step. */
 typedef struct {
   uint8_t need[PL_MAX_INPUTS], moves[PL_MAX_OUTPUTS], given[PL_MAX_OUTPUTS]; /* of the forward body */
   int n_active, n_sums;
@@ -675,8 +678,9 @@ static bool scan_vjp_stored(pl_vjp *v, const layout_ *l) {
 /* ---- scan_reverse: the reverse sweep when states are computed again ----
  * Attributes: body (the forward step), reverse (s, x, captured, cotangents of s', of ys, sums -> cotangents of s, sums,
  * cotangents of x), layout of the forward scan plus the numbers {active, given, sums, xs wanted, stacks}, schedule.
- * Inputs: states, xs, captured, cotangents of final states, stacked ones of ys, sums, checkpoint stacks (or a file); for a while
- * loop, instead of those, the number of steps it took. Outputs: cotangents of initial states, sums, stacked ones of xs. */
+ * Inputs: states, xs, captured, cotangents of final states, stacked ones of ys, sums, checkpoint stacks (or a file);
+ * for a while loop, instead of those, the number of steps it took. Outputs: cotangents of initial states, sums, stacked
+ * ones of xs. */
 
 enum { R_ACTIVE = LAYOUT, R_GIVEN, R_SUMS, R_XS, R_STACKS, R_MEMORY, R_LAYOUT };
 
@@ -711,8 +715,8 @@ typedef struct {
   int phase; /* 0: to start, 1: a forward step ran, 2: a reverse step ran */
   pl_frame *forward, *reverse;
   char *memory;
-  char **slots;        /* checkpoint memory: [slot*states + k] */
-  int64_t *pos;        /* positions of the stored ones, ascending */
+  char **slots; /* checkpoint memory: [slot*states + k] */
+  int64_t *pos; /* positions of the stored ones, ascending */
   int n_slots, n_stored;
   int64_t length, hi;  /* steps below hi are to be reversed */
   int64_t at, target;  /* of the running advance */
@@ -728,14 +732,13 @@ static void sweep_forward(pl_activation *a, const layout_ *l, sweep *s) {
   pl_body *b = BODY(a->attrs);
   for (int k = 0; k < l->states; k++) {
     pl_frame_input_at(s->forward, k, s->now[k]);
-    char *to = s->store && s->at + 1 == s->target ? s->slots[s->n_stored * l->states + k]
-                                                  : s->spare[2 * k + (int)(s->at & 1)];
+    char *to =
+        s->store && s->at + 1 == s->target ? s->slots[s->n_stored * l->states + k] : s->spare[2 * k + (int)(s->at & 1)];
     pl_frame_output(s->forward, k, to);
   }
   int64_t t = l->reverse ? s->length - 1 - s->at : s->at;
   for (int k = 0; k < l->xs; k++)
-    pl_frame_input_at(s->forward, l->states + k,
-                      row_of(a->in[l->states + k], t, bytes_of(&b->specs[l->states + k])));
+    pl_frame_input_at(s->forward, l->states + k, row_of(a->in[l->states + k], t, bytes_of(&b->specs[l->states + k])));
   a->child = s->forward;
   pl_frame_start(s->forward);
   s->phase = 1;
@@ -782,7 +785,8 @@ static bool sweep_memory(pl_context *c, pl_activation *a, const layout_ *l, swee
   for (int k = 0; k < sides; k++) bytes += 2 * padded(bytes_of(&R->specs[R->outputs[k]]));
   for (int k = 0; k < rows; k++) bytes += padded(bytes_of(&R->specs[R->outputs[sides + k]]));
   for (int k = l->states; k < b->n_out; k++) bytes += padded(bytes_of(&b->specs[b->outputs[k]]));
-  size_t lists = ((size_t)(s->n_slots + 3) * (size_t)l->states + 2 * (size_t)sides + (size_t)rows + (size_t)s->n_slots + 8) * 8;
+  size_t lists =
+      ((size_t)(s->n_slots + 3) * (size_t)l->states + 2 * (size_t)sides + (size_t)rows + (size_t)s->n_slots + 8) * 8;
   char *p = s->memory = pl_memory_new(c, bytes + lists + 128);
   if (!p) return false;
   char **list = (char **)(p + bytes);
@@ -832,7 +836,8 @@ static pl_next reverse_step(pl_context *c, pl_activation *a) {
       pl_frame_input(s->reverse, l.states + l.xs + k, a->in[l.states + l.xs + k]);
     }
     char *sink = s->sinks;
-    for (int k = l.states; k < b->n_out; sink += padded(bytes_of(&b->specs[b->outputs[k++]]))) pl_frame_output(s->forward, k, sink);
+    for (int k = l.states; k < b->n_out; sink += padded(bytes_of(&b->specs[b->outputs[k++]])))
+      pl_frame_output(s->forward, k, sink);
     for (int k = 0; k < m[R_ACTIVE]; k++)
       memcpy(s->g[2 * k], a->in[first_g + k]->data, bytes_of(&R->specs[R->outputs[k]]));
     for (int k = 0; k < m[R_SUMS]; k++)
@@ -875,7 +880,8 @@ static pl_next reverse_step(pl_context *c, pl_activation *a) {
     while (s->n_stored && s->pos[s->n_stored - 1] >= s->hi) s->n_stored--;
   }
   if (s->hi == 0) {
-    for (int k = 0; k < m[R_ACTIVE]; k++) memcpy(a->out[k]->data, s->g[2 * k + s->side], bytes_of(&R->specs[R->outputs[k]]));
+    for (int k = 0; k < m[R_ACTIVE]; k++)
+      memcpy(a->out[k]->data, s->g[2 * k + s->side], bytes_of(&R->specs[R->outputs[k]]));
     for (int k = 0, o = (int)m[R_ACTIVE]; k < m[R_SUMS]; k++, o++)
       memcpy(a->out[o]->data, s->sum[2 * k + s->side], bytes_of(&R->specs[R->outputs[o]]));
     return PL_NEXT_DONE;
@@ -947,8 +953,18 @@ static void scan_vjp_recomputed(pl_vjp *v, pl_body *b, const layout_ *l, const p
     if (r.given[k]) outer[n++] = v->g[k];
   for (int k = 0; k < r.n_sums; k++) outer[n++] = start[r.n_active + k];
   for (int k = 0; k < n_stacks; k++) outer[n++] = stacks_[k];
-  int64_t list[R_LAYOUT] = {l->states, l->xs, l->ys, l->length, l->reverse, 0, r.n_active, n_given, r.n_sums, n_wanted,
-                            l->length >= 0 ? n_stacks : 0, memory};
+  int64_t list[R_LAYOUT] = {l->states,
+                            l->xs,
+                            l->ys,
+                            l->length,
+                            l->reverse,
+                            0,
+                            r.n_active,
+                            n_given,
+                            r.n_sums,
+                            n_wanted,
+                            l->length >= 0 ? n_stacks : 0,
+                            memory};
   pl_attr attrs[] = {PL_OBJECT(&b->base), PL_OBJECT(&R->base), PL_INTS(R_LAYOUT, list), *schedule};
   if (pl_apply(c, PL_OP(scan_reverse), n, outer, attrs, out))
     give_results(v, b, l, &r, out, out + r.n_active + r.n_sums);
@@ -969,7 +985,8 @@ static pl_body *joint_step(pl_context *c, pl_body *b, const layout_ *l, const ui
   all_flags(known, b->n_out, 1);
   pl_derived *d = pl_body_jvp(c, b, active, known);
   if (!d || !d->body ||
-      !possible(c, "scan", b->n_in + flagged(active, 0, b->n_in), b->n_out + flagged(active, 0, l->states) + d->body->n_out))
+      !possible(c, "scan", b->n_in + flagged(active, 0, b->n_in),
+                b->n_out + flagged(active, 0, l->states) + d->body->n_out))
     return NULL;
   pl_spec specs[PL_MAX_INPUTS];
   pl_value in[PL_MAX_INPUTS], x[PL_MAX_INPUTS + PL_MAX_OUTPUTS], made[PL_MAX_OUTPUTS], out[PL_MAX_OUTPUTS];
@@ -1031,8 +1048,8 @@ static void scan_jvp(pl_jvp *j) {
   if (!J) return;
   pl_value outer[PL_MAX_INPUTS], out[PL_MAX_OUTPUTS];
   int n = joint_inputs(j, b, &l, active, outer), n_states = l.states + n_active;
-  pl_attr attrs[] = {PL_OBJECT(&J->base), LAYOUT_OF(n_states, l.xs + n_x, J->n_out - n_states, l.length, l.reverse, SAVE_ASK),
-                     j->attrs[2]};
+  pl_attr attrs[] = {PL_OBJECT(&J->base),
+                     LAYOUT_OF(n_states, l.xs + n_x, J->n_out - n_states, l.length, l.reverse, SAVE_ASK), j->attrs[2]};
   if (pl_apply(c, j->op, n, outer, attrs, out)) {
     uint8_t known[PL_MAX_OUTPUTS];
     all_flags(known, b->n_out, 1);
@@ -1218,8 +1235,8 @@ static bool cond_shape(const pl_call *call, pl_spec *out) {
     return false;
   }
   if (yes->n_out != no->n_out) {
-    pl_error(call->c, PL_ERROR_ARGUMENT, "cond: one branch returns %d values, the other %d: they must agree", yes->n_out,
-             no->n_out);
+    pl_error(call->c, PL_ERROR_ARGUMENT, "cond: one branch returns %d values, the other %d: they must agree",
+             yes->n_out, no->n_out);
     return false;
   }
   for (int i = 0; i < yes->n_out; i++) {
@@ -1227,7 +1244,8 @@ static bool cond_shape(const pl_call *call, pl_spec *out) {
     if (!pl_spec_equal(a, b)) {
       char x[PL_TEXT], y[PL_TEXT];
       pl_error(call->c, PL_ERROR_SHAPE, "cond: one branch returns %s %s, the other %s %s (result %d): they must agree",
-               spec_name(a), pl_shape_text(x, a->rank, a->shape), spec_name(b), pl_shape_text(y, b->rank, b->shape), i + 1);
+               spec_name(a), pl_shape_text(x, a->rank, a->shape), spec_name(b), pl_shape_text(y, b->rank, b->shape),
+               i + 1);
       return false;
     }
     out[i] = *a;
@@ -1248,8 +1266,8 @@ static pl_next cond_step(pl_context *c, pl_activation *a) {
   return PL_NEXT_CALL;
 }
 
-/* A branch's derivative with results for all that either branch has, zeros where this one has none. list: for each result
- * the derived body's output, or -1; specs: of the results. */
+/* A branch's derivative with results for all that either branch has, zeros where this one has none. list: for each
+ * result the derived body's output, or -1; specs: of the results. */
 static pl_body *branch(pl_context *c, const pl_body *d, int n, const int32_t *list, const pl_spec *specs) {
   pl_value in[PL_MAX_INPUTS + PL_MAX_OUTPUTS], made[PL_MAX_OUTPUTS], out[PL_MAX_OUTPUTS];
   pl_tape *t = pl_trace_open(c, d->n_in, d->specs, in);
@@ -1308,7 +1326,8 @@ static void cond_jvp(pl_jvp *j) {
     if (!(d[s] = pl_body_jvp(c, side[s], active, NULL)) || !d[s]->body || !possible(c, "cond", n + d[s]->body->n_in, 0))
       return;
     for (int i = 0; i < n_out; i++) moves[i] |= d[s]->list[i] >= 0;
-    n += gather_inputs(side[s]->n_in, j->in + 1 + first, n_out, j->out, active, side[s]->n_in, j->t + 1 + first, outer + n);
+    n += gather_inputs(side[s]->n_in, j->in + 1 + first, n_out, j->out, active, side[s]->n_in, j->t + 1 + first,
+                       outer + n);
     first += side[s]->n_in;
   }
   pl_spec wanted[PL_MAX_OUTPUTS];
@@ -1341,8 +1360,7 @@ static bool reverse_fits(const pl_attr *attrs, int n, const pl_spec *in) {
   int64_t states = m[0], xs = m[1], length = m[3];
   for (int i = 0; i < R_MEMORY; i++)
     if (m[i] < 0 && i != 3) return false;
-  if (states + xs > b->n_in || states > b->n_out || m[4] > 1 || !is_schedule(schedule) ||
-      !keeps_states(b, states))
+  if (states + xs > b->n_in || states > b->n_out || m[4] > 1 || !is_schedule(schedule) || !keeps_states(b, states))
     return false;
   bool loop_ = length < 0; /* of a number of steps that is its last input */
   if (loop_ && (states < 1 || xs || m[R_GIVEN] || m[R_XS] || m[R_STACKS])) return false;
@@ -1441,9 +1459,11 @@ static bool scan_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s
   s->in[2] = pl_sample_tensor(c, r, -1, 1, 1, 3);
   return sampled(s, b, NULL);
 }
-static bool while_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s) { /* three steps, far from two and four */
+static bool while_sample(pl_context *c, pl_sampler_random *r, int k,
+                         pl_sample *s) { /* three steps, far from two and four */
   if (k > 0) return false;
-  pl_body *cond = sample_body(c, 1, &three, below_function), *b = sample_body(c, 2, (pl_spec[]){three, three}, grow_function);
+  pl_body *cond = sample_body(c, 1, &three, below_function),
+          *b = sample_body(c, 2, (pl_spec[]){three, three}, grow_function);
   s->n = 2;
   memcpy(s->lists[2], (int64_t[]){1, 0, 100, 0}, 4 * sizeof(int64_t));
   s->attrs[0] = PL_OBJECT((pl_object *)cond);
@@ -1498,14 +1518,14 @@ pl_op pl_ops_control[] = {
     {CONTROL("scan_reverse", "the reverse of scan, states computed again from checkpoints"),
      .attrs = {OBJECT("body"), OBJECT("reverse"), LIST("layout"), LIST("schedule")}, .shape = reverse_shape,
      .results = reverse_results, .step = reverse_step, .state_size = sizeof(sweep), .stop = reverse_stop,
-     .no_derivative =
-         "a loop whose states are computed again (checkpoints, memory, while_loop) has no reverse-mode derivative of its "
-         "gradient; take it by forward over reverse (pl.hvp, pl.hessian), or store all states",
+     .no_derivative = "a loop whose states are computed again (checkpoints, memory, while_loop) has no reverse-mode "
+                      "derivative of its "
+                      "gradient; take it by forward over reverse (pl.hvp, pl.hessian), or store all states",
      .sample = reverse_sample},
     {CONTROL("while", "a program repeated while another says so"),
      .attrs = {OBJECT("condition"), OBJECT("body"), LIST("layout")}, .shape = while_shape, .results = while_results,
-     .step = while_step, .state_size = sizeof(while_state) + 64, .stop = while_stop, .vjp = while_vjp,
-     .jvp = while_jvp, .sample = while_sample},
+     .step = while_step, .state_size = sizeof(while_state) + 64, .stop = while_stop, .vjp = while_vjp, .jvp = while_jvp,
+     .sample = while_sample},
     {CONTROL("cond", "one of two programs"), .attrs = {OBJECT("yes"), OBJECT("no")}, .shape = cond_shape,
      .results = cond_results, .step = cond_step, .state_size = sizeof(bool), .vjp = cond_vjp, .jvp = cond_jvp,
      .sample = cond_sample},

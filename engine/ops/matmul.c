@@ -73,13 +73,15 @@ static void product_blocks(const void *args, int64_t lo, int64_t hi) {
   }
 }
 
-/* Products below this many operations are no work for BLAS's own threads: it wakes them for each. They are cut into blocks
- * of rows that depend on the sizes alone, so that the result does not depend on threads. */
+/* Products below this many operations are no work for BLAS's own threads: it wakes them for each. They are cut into
+ * blocks of rows that depend on the sizes alone, so that the result does not depend on threads. */
 enum { BLAS_THREADS = 50000000, ROW_BLOCK = 200000 };
 
 /* ---- few columns: kernels/gemm.c ---- */
 
-static bool narrow(const sizes *z, pl_dtype dtype) { return z->n > 1 && z->n <= (dtype == PL_F64 ? 96 : 192) && z->k <= 4096; }
+static bool narrow(const sizes *z, pl_dtype dtype) {
+  return z->n > 1 && z->n <= (dtype == PL_F64 ? 96 : 192) && z->k <= 4096;
+}
 
 /* The product over entries from .. to of the inner axis, at y; b: {k, n}. */
 static gemm_args narrow_args(const product_args *p, int64_t batch, int64_t from, int64_t to, const char *b, char *y) {
@@ -96,7 +98,8 @@ static gemm_args narrow_args(const product_args *p, int64_t batch, int64_t from,
                      .block = 48};
 }
 
-/* Long sums of small results (gradients of weights) are cut into pieces of the inner axis that depend on its length alone. */
+/* Long sums of small results (gradients of weights) are cut into pieces of the inner axis that depend on its length
+ * alone. */
 typedef struct {
   const product_args *p;
   const char *b;
@@ -108,7 +111,8 @@ static void narrow_depths(const void *args, int64_t lo, int64_t hi) {
   const sizes *z = d->p->z;
   for (int64_t i = lo; i < hi; i++) {
     int64_t from = i * d->depth, to = from + d->depth < z->k ? from + d->depth : z->k;
-    gemm_args a = narrow_args(d->p, 0, from, to, d->b, d->parts + i * z->m * z->n * (int64_t)pl_dtype_size(d->p->dtype));
+    gemm_args a =
+        narrow_args(d->p, 0, from, to, d->b, d->parts + i * z->m * z->n * (int64_t)pl_dtype_size(d->p->dtype));
     PL_KERNEL_OF(narrow_gemm, d->p->dtype)(&a, 0, (a.m + a.block - 1) / a.block);
   }
 }
@@ -155,8 +159,14 @@ static void gemm_run(const pl_call *call, pl_slot **out) {
     memset(out[0]->data, 0, (size_t)out[0]->count * size);
     return;
   }
-  product_args p = {&z, call->attrs[0].i, call->attrs[1].i, (pl_dtype)out[0]->dtype, call->in[0]->data, call->in[1]->data,
-                    out[0]->data, z.m};
+  product_args p = {&z,
+                    call->attrs[0].i,
+                    call->attrs[1].i,
+                    (pl_dtype)out[0]->dtype,
+                    call->in[0]->data,
+                    call->in[1]->data,
+                    out[0]->data,
+                    z.m};
   double flops = 2.0 * (double)z.m * (double)z.n * (double)z.k;
   if (flops >= BLAS_THREADS) {
     pl_blas_threads(call->c->threads);

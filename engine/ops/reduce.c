@@ -92,8 +92,7 @@ static void reduce(const pl_call *call, pl_slot *out, pl_kernel rows, pl_kernel 
   pl_memory_free(c, old);
 }
 
-#define KERNELS(name) \
-  PL_KERNEL_OF(name##_rows, call->in[0]->dtype), PL_KERNEL_OF(name##_columns, call->in[0]->dtype)
+#define KERNELS(name) PL_KERNEL_OF(name##_rows, call->in[0]->dtype), PL_KERNEL_OF(name##_columns, call->in[0]->dtype)
 static void sum_run(const pl_call *call, pl_slot **out) { reduce(call, out[0], KERNELS(sum)); }
 static void prod_run(const pl_call *call, pl_slot **out) { reduce(call, out[0], KERNELS(prod)); }
 static void max_run(const pl_call *call, pl_slot **out) { reduce(call, out[0], KERNELS(max)); }

@@ -171,8 +171,8 @@ static void solve_run(const pl_call *call, pl_slot **out) {
   if (f && pl_direct_pattern(f) != PATTERN(call->attrs)) /* the shape rule could not see it in a trace */
     pl_error(call->c, PL_ERROR_ARGUMENT, "solve: the factor belongs to another matrix");
   if (!f || call->c->status) return;
-  pl_direct_solve(call->c, f, call->in[1]->data, call->attrs[1].i, b->rank == 2 ? b->shape[1] : 1,
-                  b->data, out[0]->data);
+  pl_direct_solve(call->c, f, call->in[1]->data, call->attrs[1].i, b->rank == 2 ? b->shape[1] : 1, b->data,
+                  out[0]->data);
 }
 static pl_value solve(pl_context *c, const pl_value *in, pl_value b, const pl_attr *attrs, bool transpose) {
   return b == PL_ZERO ? b : pl_call3(c, PL_OP(solve), in[0], in[1], b, (pl_attr[]){attrs[0], PL_INT(transpose)});

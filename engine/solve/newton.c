@@ -14,8 +14,8 @@
 #include "../transform/sparsity.h"
 #include "direct.h"
 
-/* Attributes: residual (u, theta... -> F), jacobian (u, theta... -> values), pattern, options. Inputs: where to start, theta.
- * Outputs: u, the number of iterations (i64). */
+/* Attributes: residual (u, theta... -> F), jacobian (u, theta... -> values), pattern, options. Inputs: where to start,
+ * theta. Outputs: u, the number of iterations (i64). */
 enum { O_ITERATIONS, O_ATOL, O_RTOL, O_SEARCH, N_OPTIONS };
 #define RESIDUAL(attrs) ((pl_body *)(attrs)[0].object)
 #define JACOBIAN(attrs) ((pl_body *)(attrs)[1].object)
@@ -113,10 +113,11 @@ static pl_next next_step(pl_context *c, pl_activation *a, newton *s, int64_t n) 
   if (s->close || s->norm == 0) return finish(a, s, n);
   s->close = s->norm <= real_option(a->attrs, O_ATOL) + real_option(a->attrs, O_RTOL) * s->first;
   if (!s->close && s->iteration >= a->attrs[3].list[O_ITERATIONS]) {
-    pl_error(c, PL_ERROR_NUMERIC,
-             "newton did not converge: after %lld iterations the residual is %.3g, at the start it was %.3g; start nearer "
-             "to the solution, take smaller load or time steps, or allow more iterations",
-             (long long)s->iteration, s->norm, s->first);
+    pl_error(
+        c, PL_ERROR_NUMERIC,
+        "newton did not converge: after %lld iterations the residual is %.3g, at the start it was %.3g; start nearer "
+        "to the solution, take smaller load or time steps, or allow more iterations",
+        (long long)s->iteration, s->norm, s->first);
     return PL_NEXT_FAIL;
   }
   s->phase = FACTORED;
@@ -187,10 +188,11 @@ static pl_next newton_step(pl_context *c, pl_activation *a) {
       }
       if (!enough) {
         if (s->norm <= 1e3 * DBL_EPSILON * fmax(s->first, 1)) return finish(a, s, n); /* as far as rounding lets it */
-        pl_error(c, PL_ERROR_NUMERIC,
-                 "newton: no step along the Newton direction lowers the residual %.3g (iteration %lld, it was %.3g at the "
-                 "start): is the residual smooth there, and its derivative right? Start nearer to the solution",
-                 s->norm, (long long)s->iteration + 1, s->first);
+        pl_error(
+            c, PL_ERROR_NUMERIC,
+            "newton: no step along the Newton direction lowers the residual %.3g (iteration %lld, it was %.3g at the "
+            "start): is the residual smooth there, and its derivative right? Start nearer to the solution",
+            s->norm, (long long)s->iteration + 1, s->first);
         return PL_NEXT_FAIL;
       }
       double *u = s->u, *r = s->r;
@@ -317,17 +319,18 @@ bool pl_newton(pl_context *c, pl_body *f, const pl_newton_options *options, int 
   pl_newton_options o = options ? *options : pl_newton_defaults();
   if (c->status) return false;
   if (n < 1 || n > PL_MAX_INPUTS || f->n_in != n || f->n_out != 1) {
-    pl_error(c, PL_ERROR_ARGUMENT,
-             "newton: a residual of %d inputs and %d results is given %d; it takes the unknown and up to %d tensors and "
-             "returns one",
-             f->n_in, f->n_out, n, PL_MAX_INPUTS - 1);
+    pl_error(
+        c, PL_ERROR_ARGUMENT,
+        "newton: a residual of %d inputs and %d results is given %d; it takes the unknown and up to %d tensors and "
+        "returns one",
+        f->n_in, f->n_out, n, PL_MAX_INPUTS - 1);
     return false;
   }
   const pl_spec *u = &f->specs[0], *r = &f->specs[f->outputs[0]];
-  if (u->rank != 1 || r->rank != 1 || u->shape[0] != r->shape[0] || u->dtype != PL_F64 ||
-      r->dtype != PL_F64) {
+  if (u->rank != 1 || r->rank != 1 || u->shape[0] != r->shape[0] || u->dtype != PL_F64 || r->dtype != PL_F64) {
     char a[PL_TEXT], b[PL_TEXT];
-    pl_error(c, PL_ERROR_SHAPE, "newton: the unknown has shape %s (%s), the residual %s (%s): both must be as many f64 numbers",
+    pl_error(c, PL_ERROR_SHAPE,
+             "newton: the unknown has shape %s (%s), the residual %s (%s): both must be as many f64 numbers",
              pl_shape_text(a, u->rank, u->shape), u->dtype == PL_DTYPES ? "a resource" : pl_dtype_name(u->dtype),
              pl_shape_text(b, r->rank, r->shape), r->dtype == PL_DTYPES ? "a resource" : pl_dtype_name(r->dtype));
     return false;
@@ -353,8 +356,9 @@ static bool newton_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample 
   pl_tape *t = pl_trace_open(c, 2, specs, in);
   if (!t) return false;
   flip = pl_call1(c, PL_OP(flip), in[0], &PL_INTS(-1, NULL));
-  pl_value f = PL_BINARY(sub, c, PL_BINARY(add, c, in[0], PL_BINARY(mul, c, PL_UNARY(tanh, c, flip), pl_constant(c, PL_F64, 0.3))),
-                         PL_UNARY(square, c, in[1]));
+  pl_value f = PL_BINARY(
+      sub, c, PL_BINARY(add, c, in[0], PL_BINARY(mul, c, PL_UNARY(tanh, c, flip), pl_constant(c, PL_F64, 0.3))),
+      PL_UNARY(square, c, in[1]));
   pl_body *b = pl_trace_close(c, t, 1, &f, true, 0, NULL, NULL);
   pl_trace_abandon(c, t);
   pl_tape_free(c, t);

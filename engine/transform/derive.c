@@ -1,6 +1,7 @@
-/* derive.c: derivatives of bodies: the body is inlined into a trace, where the transforms of regions (vjp.c, jvp.c) run on
- * its shapes. What they need again of the body's own computation is recomputed by the result, except for what its outputs
- * already hold: so whoever runs a body for a derivative lets it put out what is dear to make again (pl_body_saving). */
+/* derive.c: derivatives of bodies: the body is inlined into a trace, where the transforms of regions (vjp.c, jvp.c) run
+ * on its shapes. What they need again of the body's own computation is recomputed by the result, except for what its
+ * outputs already hold: so whoever runs a body for a derivative lets it put out what is dear to make again
+ * (pl_body_saving). */
 #include <string.h>
 
 #include "body.h"
@@ -28,7 +29,8 @@ typedef struct {
 
 static bool work_new(pl_context *c, const pl_body *b, work *w) {
   size_t n = (size_t)(2 * (b->n_in + b->n_out) + 8), v = (size_t)b->n_values + 1;
-  w->block = pl_memory_new(c, n * (sizeof(pl_spec) + 6 * sizeof(pl_value) + sizeof(int32_t) + 8) + v * sizeof(pl_value));
+  w->block =
+      pl_memory_new(c, n * (sizeof(pl_spec) + 6 * sizeof(pl_value) + sizeof(int32_t) + 8) + v * sizeof(pl_value));
   if (!w->block) return false;
   char *p = w->block;
 #define TAKE(field, count) (w->field = (void *)p, p += (count) * sizeof *w->field)
@@ -66,8 +68,8 @@ void pl_body_activity(const pl_body *b, const uint8_t *active_in, uint8_t *activ
   pl_memory_free(c, moves);
 }
 
-/* The trace of x, y (where asked for) and the seeds (whose specs stand behind already), with b inlined in a region of the
- * flagged inputs. */
+/* The trace of x, y (where asked for) and the seeds (whose specs stand behind already), with b inlined in a region of
+ * the flagged inputs. */
 static pl_tape *open_derivation(pl_context *c, pl_body *b, const uint8_t *flags, bool outputs, int n_seeds, work *w,
                                 pl_region **region) {
   int n = 0, n_x = 0;
@@ -254,10 +256,10 @@ typedef struct {
   pl_context *c;
   const pl_tape *t;
   const pl_body *b;
-  int64_t end;             /* of the inlined instructions */
-  int32_t *maker;          /* by slot: instruction, or -1 */
-  int32_t *number;         /* by slot: the value of b, or -1 */
-  uint8_t *seen, *is_out;  /* by slot; by value of b: 2 when it is read */
+  int64_t end;            /* of the inlined instructions */
+  int32_t *maker;         /* by slot: instruction, or -1 */
+  int32_t *number;        /* by slot: the value of b, or -1 */
+  uint8_t *seen, *is_out; /* by slot; by value of b: 2 when it is read */
   uint32_t *saved;
   int n_saved, most;
   int32_t *reads; /* by input, then by output of b */
@@ -278,8 +280,7 @@ static void want(search *s, uint32_t slot, uint8_t *again) {
     return;
   }
   const pl_op *op = s->t->program.instructions[k].op;
-  if (v >= 0 && !is_cheap(op) && !op->make && s->n_saved < s->most)
-    s->saved[s->n_saved++] = (uint32_t)v;
+  if (v >= 0 && !is_cheap(op) && !op->make && s->n_saved < s->most) s->saved[s->n_saved++] = (uint32_t)v;
   else again[k] = 1; /* v < 0: made on the way (augment, casts) */
 }
 

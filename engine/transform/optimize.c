@@ -1,7 +1,7 @@
-/* optimize.c: from a body to an executable. Plain: each instruction is a unit of its own, the reference that the optimized
- * form is tested against. Optimized: equal instructions once, multiplications by one and operations on constants done
- * now, slices and broadcasts read where they lie, elementwise ops fused. Both: dead values share memory by liveness. No
- * rewriting changes a bit of any result. */
+/* optimize.c: from a body to an executable. Plain: each instruction is a unit of its own, the reference that the
+ * optimized form is tested against. Optimized: equal instructions once, multiplications by one and operations on
+ * constants done now, slices and broadcasts read where they lie, elementwise ops fused. Both: dead values share memory
+ * by liveness. No rewriting changes a bit of any result. */
 #include <assert.h>
 #include <string.h>
 
@@ -10,17 +10,17 @@
 
 /* What is known of a value while units are made. */
 typedef struct {
-  int32_t same;   /* another value with the same content, or itself */
-  int32_t root;   /* whose memory it shares (reshape, number), or itself */
-  int64_t bytes;  /* behind the root's start */
-  int32_t maker;  /* index of its instruction, -1: input or constant */
-  bool view;      /* may be read in place through strides: */
-  int32_t base;   /* of this value */
+  int32_t same;  /* another value with the same content, or itself */
+  int32_t root;  /* whose memory it shares (reshape, number), or itself */
+  int64_t bytes; /* behind the root's start */
+  int32_t maker; /* index of its instruction, -1: input or constant */
+  bool view;     /* may be read in place through strides: */
+  int32_t base;  /* of this value */
   int64_t offset, stride[PL_MAX_RANK];
-  bool memory;    /* somebody needs it in memory */
-  int32_t unit;   /* that makes it; -1: there from the start */
-  int32_t reg;    /* within its group */
-  int32_t last;   /* unit of its last use; INT32_MAX: an output */
+  bool memory;  /* somebody needs it in memory */
+  int32_t unit; /* that makes it; -1: there from the start */
+  int32_t reg;  /* within its group */
+  int32_t last; /* unit of its last use; INT32_MAX: an output */
 } fact;
 
 typedef struct {
@@ -50,8 +50,8 @@ typedef struct {
     int32_t views[PL_GROUP_VIEWS]; /* operands that are not read as they lie, or are numbers */
   } * members;
   int32_t newest[SHAPES]; /* group by hash of shape */
-  /* by value, for the group that is being finished, and -1, 0, -1 between: the member that makes it, how many read it, and
-   * the last one that does */
+  /* by value, for the group that is being finished, and -1, 0, -1 between: the member that makes it, how many read it,
+   * and the last one that does */
   int32_t *member, *uses, *last;
   int32_t *order; /* instruction of each unit, -1: a group */
 } build;
@@ -90,7 +90,9 @@ static int32_t new_constant(build *u, pl_value handle) {
 }
 
 /* Is it element k of a slice's content that operand i gives? Then it lies in memory. */
-static bool is_region(const step_ *q, int i) { return i == 1 && (q->op == PL_OP(slice_set) || q->op == PL_OP(slice_add)); }
+static bool is_region(const step_ *q, int i) {
+  return i == 1 && (q->op == PL_OP(slice_set) || q->op == PL_OP(slice_add));
+}
 
 /* May it be a member of a fused group? */
 static bool is_elementwise(const step_ *q) {
@@ -257,8 +259,7 @@ static bool read_steps(build *u) {
       pl_instruction again = *q;
       uint64_t h = pl_hash(pl_instruction_hash(7, &again), s->operands, (size_t)s->n_in * sizeof *s->operands);
       int64_t i = (int64_t)(h & (uint64_t)(room - 1));
-      while (table[i].step >= 0 &&
-             !(table[i].hash == h && equal_steps(&u->steps[table[i].step], s)))
+      while (table[i].step >= 0 && !(table[i].hash == h && equal_steps(&u->steps[table[i].step], s)))
         i = (i + 1) & (room - 1);
       if (table[i].step >= 0) {
         const step_ *old = &u->steps[table[i].step];
@@ -502,8 +503,8 @@ static int32_t read_operand(build *u, int unit, pl_group *g, int32_t v) {
 
 enum { LONG_ROW = 40 }; /* from here on a kernel's call for each row costs less than copying the rows together */
 
-/* An addition of a product that nobody else reads is one kernel with it: is member i (add, sub) such a sum, and of which
- * member? The operand that holds the product is returned in `at`. */
+/* An addition of a product that nobody else reads is one kernel with it: is member i (add, sub) such a sum, and of
+ * which member? The operand that holds the product is returned in `at`. */
 static const char *joined_kernel(const build *u, const struct group_members *m, int i, const int32_t *uses,
                                  const int32_t *member, int *of, int *at) {
   const step_ *s = &u->steps[m->list[i]];
@@ -651,25 +652,27 @@ static bool finish_group(build *u, int unit) {
     if (!ops[i].n) continue;
     const step_ *s = &u->steps[m->list[i]];
     pl_micro *q = &g->micro[g->n_micro++];
-    *q = (pl_micro){.fn = ops[i].kernel ? pl_kernel_find(ops[i].kernel, u->e->specs[s->operands[0]].dtype) : kernel_of(u, s),
-                    .one = g->count == 1 && (ops[i].kernel || s->op->kind == PL_ELEMENTWISE) && !s->op->masks && s->op->result < 0
-                               ? pl_kernel_find_one(ops[i].kernel ? ops[i].kernel : s->op->kernel ? s->op->kernel : s->op->name,
-                                                    u->e->specs[s->operands[0]].dtype)
-                               : NULL,
-                    .name = ops[i].kernel ? ops[i].kernel : s->op->name,
-                    .op = s->op,
-                    .line = s->line,
-                    .n_in = (uint8_t)ops[i].n};
-    for (int k = 0; k < ops[i].n; k++)
-      q->in[k] = (uint16_t)(in[i][k] >= 0 ? in[i][k] : registers - 1 - in[i][k]);
+    *q = (pl_micro){
+        .fn = ops[i].kernel ? pl_kernel_find(ops[i].kernel, u->e->specs[s->operands[0]].dtype) : kernel_of(u, s),
+        .one = g->count == 1 && (ops[i].kernel || s->op->kind == PL_ELEMENTWISE) && !s->op->masks && s->op->result < 0
+                   ? pl_kernel_find_one(ops[i].kernel   ? ops[i].kernel
+                                        : s->op->kernel ? s->op->kernel
+                                                        : s->op->name,
+                                        u->e->specs[s->operands[0]].dtype)
+                   : NULL,
+        .name = ops[i].kernel ? ops[i].kernel : s->op->name,
+        .op = s->op,
+        .line = s->line,
+        .n_in = (uint8_t)ops[i].n};
+    for (int k = 0; k < ops[i].n; k++) q->in[k] = (uint16_t)(in[i][k] >= 0 ? in[i][k] : registers - 1 - in[i][k]);
     q->out = (uint16_t)(out[i] >= 0 ? out[i] : registers - 1 - out[i]);
     if (is_region(s, 1)) q->slice = s->attrs;
     if (s->op->kind == PL_ELEMENTWISE && s->op->attrs[0].name) {
       double reals[2] = {0};
       int n = 0;
       while (s->op->attrs[n].name && n < 2) reals[n] = s->attrs[n].r, n++;
-      q->n_reals_bytes = (uint8_t)(pl_kernel_reals((char *)q->reals, u->e->specs[s->operands[0]].dtype, n, reals) -
-                                   (char *)q->reals);
+      q->n_reals_bytes =
+          (uint8_t)(pl_kernel_reals((char *)q->reals, u->e->specs[s->operands[0]].dtype, n, reals) - (char *)q->reals);
     }
     g->work += s->op->work ? s->op->work : ops[i].kernel ? 2 : 1;
     u->e->flops += (double)g->count;
@@ -844,7 +847,8 @@ pl_executable *pl_executable_build(pl_context *c, pl_body *b, int how) {
   u.steps = pl_memory_new(c, steps * sizeof *u.steps);
   u.members = pl_memory_new(c, steps * sizeof *u.members);
   u.member = pl_memory_new(c, 3 * values * sizeof *u.member);
-  bool ok = e->specs && e->places && e->operands && e->units && e->constants && u.fact && u.steps && u.members && u.member;
+  bool ok =
+      e->specs && e->places && e->operands && e->units && e->constants && u.fact && u.steps && u.members && u.member;
   if (ok) {
     u.last = u.member + values;
     u.uses = u.last + values;

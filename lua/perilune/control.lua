@@ -148,7 +148,9 @@ local function prepare(step, state, xs, options)
     local leaves, form = tree.leaves(xs)
     if #leaves == 0 then core.fail "scan: there is nothing to walk along" end
     for _, leaf in ipairs(leaves) do
-      if leaf.number or leaf.value.rank == 0 then core.fail(("scan: %s is a number; what is walked along has a first axis"):format(leaf.path == "" and "the input" or leaf.path)) end
+      if leaf.number or leaf.value.rank == 0 then
+        core.fail(("scan: %s is a number; what is walked along has a first axis"):format(leaf.path == "" and "the input" or leaf.path))
+      end
       length = length or leaf.value.shape[1]
       if leaf.value.shape[1] ~= length then core.fail(("scan: first axes of %d and %d entries"):format(length, leaf.value.shape[1])) end
     end
@@ -402,7 +404,9 @@ function control.newton(residual, start, options)
     if v ~= nil and (type(v) ~= "number" or v < 0 or v ~= v) then core.fail(("newton: %s must be a number, 0 or more"):format(name)) end
   end
   local search = options.line_search
-  if search ~= nil and search ~= "backtrack" and search ~= "none" then core.fail(("newton: line_search is \"backtrack\" or \"none\", not %s"):format(tostring(search))) end
+  if search ~= nil and search ~= "backtrack" and search ~= "none" then
+    core.fail(("newton: line_search is \"backtrack\" or \"none\", not %s"):format(tostring(search)))
+  end
   local leaves, form = tree.leaves(start)
   local parts = tensors(leaves)
   local single = #parts == 1 and parts[1].rank == 1

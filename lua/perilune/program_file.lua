@@ -80,7 +80,9 @@ end
 local function collect(form, x, list, path)
   if form.leaf then
     if type(x) == "number" then x = core.tensor(x) end
-    if not core.is_tensor(x) then core.fail(("%s must be a %s of shape {%s}, not %s"):format(path, form.number and "number" or form.dtype, table.concat(form.shape, ", "), type(x))) end
+    if not core.is_tensor(x) then
+      core.fail(("%s must be a %s of shape {%s}, not %s"):format(path, form.number and "number" or form.dtype, table.concat(form.shape, ", "), type(x)))
+    end
     if x.dtype ~= form.dtype or table.concat(x.shape, ",") ~= table.concat(form.shape, ",") then
       core.fail(("%s is %s of shape {%s}; the program was made for %s of shape {%s}"):format(path, x.dtype, table.concat(x.shape, ", "), form.dtype,
         table.concat(form.shape, ", ")))

@@ -1,5 +1,5 @@
-/* Programs when something goes wrong in the middle: every allocation fails in turn, and every question whether to stop is
- * answered with yes. Nothing leaks, the next try works, and what was interrupted goes on to the same bits. */
+/* Programs when something goes wrong in the middle: every allocation fails in turn, and every question whether to stop
+ * is answered with yes. Nothing leaks, the next try works, and what was interrupted goes on to the same bits. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -168,7 +168,8 @@ static int nested_checkpointed(pl_context *c, const pl_value *in, pl_value *out)
   return 1;
 }
 
-static int residual(pl_context *c, const pl_value *in, pl_value *out) { /* u + tanh(u)/2 + the neighbours' squares - theta */
+static int residual(pl_context *c, const pl_value *in,
+                    pl_value *out) { /* u + tanh(u)/2 + the neighbours' squares - theta */
   pl_value left = slice(c, in[0], 0, 1, 5), zero = pl_tensor(c, PL_F64, 1, (int64_t[]){1}, NULL);
   pl_value shifted = pl_apply1(c, pl_op_find("concat"), 2, (pl_value[]){zero, left}, &PL_INT(0));
   pl_value f = two(c, "add", in[0], times(c, 0.5, one(c, "tanh", in[0])));
@@ -199,8 +200,9 @@ static int wide(pl_context *c, const pl_value *in, pl_value *out) {
     y = two(c, "add", two(c, "mul", y, x), times(c, 0.3, one(c, "cos", y)));
     y = pl_apply1(c, pl_op_find(i % 2 ? "slice_add" : "slice_set"), 2, (pl_value[]){y, part}, where);
   }
-  pl_value index = pl_apply1(c, pl_op_find("cast"), 1, (pl_value[]){number(c, 1.5, two(c, "mul", one(c, "square", y), pl_constant(c, PL_F64, 0)))},
-                             &PL_INT(PL_I64));
+  pl_value index = pl_apply1(
+      c, pl_op_find("cast"), 1,
+      (pl_value[]){number(c, 1.5, two(c, "mul", one(c, "square", y), pl_constant(c, PL_F64, 0)))}, &PL_INT(PL_I64));
   y = pl_apply1(c, pl_op_find("add_at"), 3, (pl_value[]){y, index, times(c, 0.5, y)}, &PL_INT(0));
   out[0] = two(c, "add", total(c, y), times(c, 1e-3, total(c, one(c, "square", y))));
   return 1;
@@ -214,8 +216,10 @@ typedef struct {
   int64_t n, rows; /* x {n}, xs {rows, n} or {n} */
 } scenario;
 static const scenario scenarios[] = {
-    {"scan", scan, 6, 6},     {"checkpoints", checkpointed, 6, 6},       {"while", loop, 6, 0}, {"cond", choice, 6, 0},
-    {"nested", nested, 6, 3}, {"nested, again", nested_checkpointed, 6, 5}, {"newton", newton, 6, 0}, {"wide", wide, 26000, 0},
+    {"scan", scan, 6, 6},     {"checkpoints", checkpointed, 6, 6},
+    {"while", loop, 6, 0},    {"cond", choice, 6, 0},
+    {"nested", nested, 6, 3}, {"nested, again", nested_checkpointed, 6, 5},
+    {"newton", newton, 6, 0}, {"wide", wide, 26000, 0},
 };
 enum { SCENARIOS = sizeof scenarios / sizeof *scenarios, RESULTS = 3 };
 
@@ -243,8 +247,7 @@ static closure program_of(pl_context *c, const scenario *s, const arguments *a, 
   uint8_t need[MOST] = {1, 1}, reached[MOST];
   int n = k.n;
   for (int i = 2; i < n; i++) need[i] = k.in[i] == a->x[2];
-  pl_body *with =
-      tangents ? pl_body_with_tangents(c, k.body, need) : pl_body_with_gradient(c, k.body, need, reached);
+  pl_body *with = tangents ? pl_body_with_tangents(c, k.body, need) : pl_body_with_gradient(c, k.body, need, reached);
   for (int i = 0; i < n && tangents; i++)
     if (need[i]) {
       pl_retain(c, k.in[i]);
@@ -310,7 +313,8 @@ static double *attempt(pl_context *c, const scenario *s, arguments *a, int mode,
 
 static void same(const scenario *s, int at, const double *a, const double *b, size_t n) {
   for (size_t i = 0; i < n; i++)
-    if (memcmp(&a[i], &b[i], 8)) fail_msg("%s, stopped at %d: result %d is %.17g instead of %.17g", s->name, at, (int)i, b[i], a[i]);
+    if (memcmp(&a[i], &b[i], 8))
+      fail_msg("%s, stopped at %d: result %d is %.17g instead of %.17g", s->name, at, (int)i, b[i], a[i]);
 }
 
 static void nothing_left(pl_context *c, const scenario *s, int mode, int at, int64_t live, size_t used) {

@@ -171,7 +171,8 @@ static void many_inputs(void **state) {
   (void)state;
   static const applied forms[] = {as_call, as_scan, as_checkpoints, as_map, as_while, as_cond};
   static const char *const names[] = {"call", "scan", "checkpoints", "stacked", "while", "cond"};
-  static const int sizes[] = {3, 100, 150, 250, 300, 342, 350, 400, 480, 505, 510, 512, 520, 600, 683, 690, 800, 1023, 1024};
+  static const int sizes[] = {3,   100, 150, 250, 300, 342, 350, 400,  480, 505,
+                              510, 512, 520, 600, 683, 690, 800, 1023, 1024};
   pl_context *c = pl_context_new();
   for (size_t k = 0; k < sizeof forms / sizeof *forms; k++) {
     int last_fine = 0;
@@ -184,7 +185,8 @@ static void many_inputs(void **state) {
       int p = k == 0 || k == 3 || k == 5 ? 1 : k == 4 ? 0 : 3;
       for (int i = 0; i < used_n - 1; i++) want += (i % 3 + 1) * (k == 3 ? 3 : 1) * (p == 3 ? 3 * pow(1.5, 3) : 1.5);
       if (differentiated(c, forms[k], used_n, &g)) {
-        if (p && fabs(g - want) > 1e-9 * want) fail_msg("%s of %d: gradient %g instead of %g", names[k], used_n, g, want);
+        if (p && fabs(g - want) > 1e-9 * want)
+          fail_msg("%s of %d: gradient %g instead of %g", names[k], used_n, g, want);
         last_fine = used_n;
       }
       pl_body_release(used);
@@ -279,7 +281,7 @@ static void misfits(void **state) {
     assert_error(c, PL_ERROR_SHAPE, said[k]);
   }
   assert_true(pl_apply(c, scan, 2, (pl_value[]){x, m}, attrs, out));
-  static const int64_t wrong[][6] = {{2, 1, 0, 3, 0, 0}, {-1, 2, 3, 3, 0, 0}, {1, 1, 2, 3, 0, 0}, {1, 1, 1, -3, 0, 0},
+  static const int64_t wrong[][6] = {{2, 1, 0, 3, 0, 0}, {-1, 2, 3, 3, 0, 0}, {1, 1, 2, 3, 0, 0},  {1, 1, 1, -3, 0, 0},
                                      {1, 1, 1, 3, 2, 0}, {1, 1, 1, 3, 0, 7},  {3, 1, -1, 3, 0, 0}, {1, 2, 1, 3, 0, 0}};
   for (size_t k = 0; k < sizeof wrong / sizeof *wrong; k++) {
     memcpy(layout, wrong[k], sizeof layout);
@@ -334,7 +336,9 @@ static pl_value nested(pl_context *c, int depth, pl_value x) {
   pl_body *b = pl_trace_end(c, t, 1, &out);
   pl_trace_free(c, t);
   int64_t layout[] = {1, 0, 0, 1, 0, 0};
-  if (b) y = pl_apply1(c, pl_op_find("scan"), 1, &x, (pl_attr[]){PL_OBJECT(pl_body_object(b)), PL_INTS(6, layout), PL_INTS(0, NULL)});
+  if (b)
+    y = pl_apply1(c, pl_op_find("scan"), 1, &x,
+                  (pl_attr[]){PL_OBJECT(pl_body_object(b)), PL_INTS(6, layout), PL_INTS(0, NULL)});
   if (b) pl_body_release(b);
   return y;
 }
@@ -367,8 +371,8 @@ static void deep(void **state) {
 static pl_value long_function(pl_context *c, int kind, int n, pl_value x) {
   pl_value y = x;
   for (int i = 0; i < n; i += 3) {
-    if (kind == 0) y = one(c, "tanh", two(c, "mul", one(c, "sin", y), x)); /* one chain */
-    else if (kind == 1) y = two(c, "mul", one(c, "sin", y), total(c, y));  /* a sum at every turn */
+    if (kind == 0) y = one(c, "tanh", two(c, "mul", one(c, "sin", y), x));             /* one chain */
+    else if (kind == 1) y = two(c, "mul", one(c, "sin", y), total(c, y));              /* a sum at every turn */
     else y = two(c, "add", y, total(c, one(c, "sin", slice(c, y, 0, 1, 2 + i % 29)))); /* groups of many shapes */
   }
   return total(c, y);
@@ -398,20 +402,18 @@ static void long_programs(void **state) {
         pl_body_release(b);
         pl_context_free(c);
       }
-    printf("program %d: %.1f ms for 2,500 instructions, %.1f ms for 20,000\n", kind, 1e3 * seconds[0], 1e3 * seconds[1]);
+    printf("program %d: %.1f ms for 2,500 instructions, %.1f ms for 20,000\n", kind, 1e3 * seconds[0],
+           1e3 * seconds[1]);
     /* 8 if in proportion, 64 if quadratic */
-    if (seconds[1] > 24 * seconds[0]) fail_msg("8 times the instructions take %.1f times as long", seconds[1] / seconds[0]);
+    if (seconds[1] > 24 * seconds[0])
+      fail_msg("8 times the instructions take %.1f times as long", seconds[1] / seconds[0]);
   }
 }
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(many_views),
-      cmocka_unit_test(many_inputs),
-      cmocka_unit_test(many_kept),
-      cmocka_unit_test(misfits),
-      cmocka_unit_test(deep),
-      cmocka_unit_test(long_programs),
+      cmocka_unit_test(many_views), cmocka_unit_test(many_inputs), cmocka_unit_test(many_kept),
+      cmocka_unit_test(misfits),    cmocka_unit_test(deep),        cmocka_unit_test(long_programs),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -123,15 +123,19 @@ static pl_value random_op(generator *g) {
   const pl_slot *s = slot(g, x);
   int64_t start[8], step[8], size[8], list[8];
   switch (choose(g, 26)) {
-    case 0: case 1: {
-      static const char *const names[] = {"sin", "cos", "tanh", "sigmoid", "square", "neg", "exp", "expm1", "one_minus_square"};
+    case 0:
+    case 1: {
+      static const char *const names[] = {"sin", "cos", "tanh",  "sigmoid",         "square",
+                                          "neg", "exp", "expm1", "one_minus_square"};
       return one(g, names[choose(g, 9)], bounded(g, x), NULL);
     }
     case 2: {
       static const char *const names[] = {"log", "sqrt", "log1p"};
       return one(g, names[choose(g, 3)], two(g, "add", one(g, "square", x, NULL), number(g, 0.6), NULL), NULL);
     }
-    case 3: case 4: case 5: {
+    case 3:
+    case 4:
+    case 5: {
       static const char *const names[] = {"add", "sub", "mul", "chain"};
       return two(g, names[choose(g, 4)], x, partner(g, x), NULL);
     }
@@ -143,10 +147,12 @@ static pl_value random_op(generator *g) {
       pl_value mask = two(g, choose(g, 2) ? "lt" : "ge", number(g, 0.3), number(g, 0.4), NULL);
       return three(g, "where", mask, x, y, NULL);
     }
-    case 10: case 11: {
+    case 10:
+    case 11: {
       static const char *const names[] = {"sum", "mean", "sum", "norm"};
       const char *name = names[choose(g, 4)];
-      if (!strcmp(name, "norm")) return one(g, "norm", two(g, "add", x, number(g, 0.01), NULL), (pl_attr[]){PL_INTS(-1, NULL), PL_REALV(2)});
+      if (!strcmp(name, "norm"))
+        return one(g, "norm", two(g, "add", x, number(g, 0.01), NULL), (pl_attr[]){PL_INTS(-1, NULL), PL_REALV(2)});
       if (s->rank == 0 || choose(g, 3) == 0) return one(g, name, x, (pl_attr[]){PL_INTS(-1, NULL), PL_INT(0)});
       list[0] = choose(g, s->rank);
       return one(g, name, x, (pl_attr[]){PL_INTS(1, list), PL_INT(choose(g, 2))});
@@ -158,15 +164,19 @@ static pl_value random_op(generator *g) {
       int rank = region(g, x, start, step, size);
       return one(g, "slice", x, (pl_attr[]){PL_INTS(rank, start), PL_INTS(rank, step), PL_INTS(rank, size)});
     }
-    case 15: case 16: {
+    case 15:
+    case 16: {
       int rank = region(g, x, start, step, size);
       pl_attr attrs[] = {PL_INTS(rank, start), PL_INTS(rank, step), PL_INTS(rank, size)};
       pl_value w = one(g, choose(g, 2) ? "sin" : "neg", one(g, "slice", x, attrs), NULL);
-      return two(g, choose(g, 2) ? "slice_add" : "slice_set", choose(g, 2) ? x : two(g, "mul", x, number(g, 0.5), NULL), w, attrs);
+      return two(g, choose(g, 2) ? "slice_add" : "slice_set", choose(g, 2) ? x : two(g, "mul", x, number(g, 0.5), NULL),
+                 w, attrs);
     }
     case 17:
       list[0] = 1;
-      return count(g, x) < 200 && s->rank ? one(g, "pad", x, (pl_attr[]){PL_INTS(1, list), PL_REALV(choose(g, 2) ? 0 : 0.25)}) : PL_NONE;
+      return count(g, x) < 200 && s->rank
+                 ? one(g, "pad", x, (pl_attr[]){PL_INTS(1, list), PL_REALV(choose(g, 2) ? 0 : 0.25)})
+                 : PL_NONE;
     case 18: {
       int64_t n = count(g, x);
       return one(g, "reshape", x, &PL_INTS(1, &n));
@@ -184,7 +194,9 @@ static pl_value random_op(generator *g) {
     }
     case 21: {
       pl_value list_in[] = {x, x};
-      return s->rank && count(g, x) < 100 ? pl_apply1(c, pl_op_find(choose(g, 2) ? "concat" : "stack"), 2, list_in, &PL_INT(0)) : PL_NONE;
+      return s->rank && count(g, x) < 100
+                 ? pl_apply1(c, pl_op_find(choose(g, 2) ? "concat" : "stack"), 2, list_in, &PL_INT(0))
+                 : PL_NONE;
     }
     case 22:
       if (s->rank != 2) return PL_NONE;
@@ -195,7 +207,8 @@ static pl_value random_op(generator *g) {
       pl_value models[] = {x, partner(g, x)};
       closure k = trace_body(g, 2, models, false);
       if (!k.body) return PL_NONE;
-      pl_value out = pl_apply1(c, pl_op_find("call"), k.n, k.in, (pl_attr[]){PL_OBJECT(pl_body_object(k.body)), PL_INT(choose(g, 2))});
+      pl_value out = pl_apply1(c, pl_op_find("call"), k.n, k.in,
+                               (pl_attr[]){PL_OBJECT(pl_body_object(k.body)), PL_INT(choose(g, 2))});
       closure_free(g, &k, 2);
       return out;
     }
@@ -204,8 +217,9 @@ static pl_value random_op(generator *g) {
       closure k = trace_body(g, 1, &x, true);
       if (!k.body) return PL_NONE;
       int64_t length = 1 + choose(g, 5), layout[] = {1, 0, 0, length, 0, 0}, checkpoints = 1 + choose(g, 3);
-      pl_value out = pl_apply1(c, pl_op_find("scan"), k.n, k.in,
-                               (pl_attr[]){PL_OBJECT(pl_body_object(k.body)), PL_INTS(6, layout), PL_INTS(choose(g, 2), &checkpoints)});
+      pl_value out = pl_apply1(
+          c, pl_op_find("scan"), k.n, k.in,
+          (pl_attr[]){PL_OBJECT(pl_body_object(k.body)), PL_INTS(6, layout), PL_INTS(choose(g, 2), &checkpoints)});
       closure_free(g, &k, 1);
       return out;
     }
@@ -224,7 +238,8 @@ static pl_value step_ops(generator *g, int ops) {
   /* everything counts */
   pl_value total = number(g, 0.5);
   for (int i = 0; i < g->n && !g->c->status; i++)
-    total = two(g, "add", total, one(g, "sum", bounded(g, g->pool[i]), (pl_attr[]){PL_INTS(-1, NULL), PL_INT(0)}), NULL);
+    total =
+        two(g, "add", total, one(g, "sum", bounded(g, g->pool[i]), (pl_attr[]){PL_INTS(-1, NULL), PL_INT(0)}), NULL);
   return total;
 }
 
@@ -253,7 +268,8 @@ static void check_program(pl_context *c, uint64_t seed, double *worst, int64_t *
   pl_value x[INPUTS];
   int rows = 1 + (int)pl_sample_uniform(&r, 0, 5), columns = 1 + (int)pl_sample_uniform(&r, 0, 70);
   x[0] = pl_sample_tensor(c, &r, -1, 1, 2, rows, columns > 12 ? columns % 13 + 1 : columns);
-  x[1] = pl_sample_tensor(c, &r, -1, 1, 1, seed % 3 ? columns % 7 + 1 : columns); /* rows long enough to be walked, too */
+  x[1] =
+      pl_sample_tensor(c, &r, -1, 1, 1, seed % 3 ? columns % 7 + 1 : columns); /* rows long enough to be walked, too */
   x[2] = pl_sample_tensor(c, &r, -1, 1, 0);
   uint8_t need[PL_MAX_INPUTS] = {1, 1, 1}, reached[PL_MAX_INPUTS];
 
@@ -285,7 +301,8 @@ static void check_program(pl_context *c, uint64_t seed, double *worst, int64_t *
     if (!pl_apply(c, pl_op_find("call"), n, all, (pl_attr[]){PL_OBJECT(pl_body_object(with)), PL_INT(0)}, out))
       fail_msg("program %d: run: %s", (int)seed, c->message);
     double f = pl_item(c, out[0]);
-    if (memcmp(&f, &value, 8)) fail_msg("program %d, %s: %.17g instead of %.17g", (int)seed, how ? "optimized" : "plain", f, value);
+    if (memcmp(&f, &value, 8))
+      fail_msg("program %d, %s: %.17g instead of %.17g", (int)seed, how ? "optimized" : "plain", f, value);
     for (int i = 0; i < INPUTS; i++)
       if (!same_bits(c, out[1 + i], g[i])) {
         double a = 0;
@@ -326,7 +343,8 @@ static void check_program(pl_context *c, uint64_t seed, double *worst, int64_t *
   bool exact = false;
   for (int s = 0; s + 1 < STEPS; s++) {
     exact = exact || remainder[s + 1] <= floor_ * 100;
-    if (remainder[s] > floor_ && remainder[s + 1] > floor_) best = fmin(best, fmax(0, 2 - log2(remainder[s] / remainder[s + 1])));
+    if (remainder[s] > floor_ && remainder[s + 1] > floor_)
+      best = fmin(best, fmax(0, 2 - log2(remainder[s] / remainder[s + 1])));
   }
   if (seed % 5 && !exact) {
     if (best > *worst) *worst = best;
@@ -354,9 +372,12 @@ static void random_programs(void **state) {
     check_program(c, (uint64_t)(start + k), &worst, &ops);
     if (k == n / 10) live = pl_live_values(c);
   }
-  printf("%d random programs of %.0f instructions on average: eager, plain and optimized agree bit for bit; slopes at most %.2f below 2\n",
-         n, (double)ops / n, worst);
-  if (pl_live_values(c) > live + 600) fail_msg("%d programs leave %lld values behind", n, (long long)(pl_live_values(c) - live));
+  printf(
+      "%d random programs of %.0f instructions on average: eager, plain and optimized agree bit for bit; slopes at "
+      "most %.2f below 2\n",
+      n, (double)ops / n, worst);
+  if (pl_live_values(c) > live + 600)
+    fail_msg("%d programs leave %lld values behind", n, (long long)(pl_live_values(c) - live));
   pl_context_free(c);
 }
 

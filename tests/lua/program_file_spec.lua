@@ -99,7 +99,6 @@ assert(pl.load_program(%q)(pl.tensor{1, 2}):item(2) == 12)
   end)
 
   it("refuses a text that it did not write", function()
-    local program = require("perilune.core").program
     local body, inputs, n = f:program(p, 2, "double")
     local captured = {}
     for k = n + 1, #inputs do captured[k - n] = inputs[k] end

@@ -210,7 +210,7 @@ describe("loops", function()
       return pl.sum(s^2) + 0*n
     end
     pl.check_grad(w, {a = 1.3, b = pl.tensor{1.0, 2}})
-    local s, n = pl.while_loop(function(s) return s:lt(100) end, function(s) return s*2 end, 1)
+    local s, n = pl.while_loop(function(v) return v:lt(100) end, function(v) return v*2 end, 1)
     assert.are.same({128, 7}, {s:item(), n:item()})
     local ok, text = pcall(pl.while_loop, function(s) return s:gt(0) end, function(s) return s + 1 end, 1, {iterations = 10})
     assert.is_truthy(not ok and text:find("after 10 steps", 1, true), text)
