@@ -212,7 +212,7 @@ describe("loops", function()
     pl.check_grad(w, {a = 1.3, b = pl.tensor{1.0, 2}})
     local s, n = pl.while_loop(function(v) return v:lt(100) end, function(v) return v*2 end, 1)
     assert.are.same({128, 7}, {s:item(), n:item()})
-    local ok, text = pcall(pl.while_loop, function(s) return s:gt(0) end, function(s) return s + 1 end, 1, {iterations = 10})
+    local ok, text = pcall(pl.while_loop, function(v) return v:gt(0) end, function(v) return v + 1 end, 1, {iterations = 10})
     assert.is_truthy(not ok and text:find("after 10 steps", 1, true), text)
     for _, sign in ipairs{1, -1} do
       pl.check_grad(function(p)
