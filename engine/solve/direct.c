@@ -270,7 +270,7 @@ pl_resource *pl_direct_factor(pl_context *c, pl_pattern *p, const double *values
   if (!s || !check_structure(c, p)) return NULL;
   factor *f = pl_memory_new(c, sizeof *f);
   if (!f) return NULL;
-  *f = (factor){.base = {destroy, "matrix factor", 0}, .pattern = p, .method = method};
+  *f = (factor){.base = {.destroy = destroy, .name = "matrix factor"}, .pattern = p, .method = method};
   pl_object_retain(&p->base);
   bool ok = true;
 #ifdef PL_HAVE_GPL

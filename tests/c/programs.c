@@ -58,7 +58,7 @@ static void many_views(void **state) {
   pl_context *c = pl_context_new();
   for (int n = 20; n <= 300; n += n < 110 ? 1 : 37)
     for (int64_t count = 40; count <= 2000; count *= 50) {
-      pl_value x = vector(c, 3 * count + n, 0.5, 0.25), in, out;
+      pl_value x = vector(c, 3 * count + n, 0.5, 0.25), in, out = PL_NONE;
       pl_trace *t = pl_trace_like(c, 1, &x, 1, &in);
       pl_value y = windows(c, in, n, count);
       pl_body *b = pl_trace_end(c, t, 1, &y);
