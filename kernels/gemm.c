@@ -5,7 +5,7 @@
 #include "shapes.h"
 
 #if PL_FLOATING && !defined __CUDACC__
-typedef real vec __attribute__((vector_size(64), aligned(8), may_alias));
+typedef real vec __attribute__((vector_size(64), aligned(sizeof(real)), may_alias));
 enum { LANES = 64/sizeof(real) };
 #ifdef __clang__
 #pragma clang fp contract(fast)

@@ -215,6 +215,8 @@ static void group(sets *s, int64_t n, const int32_t *to, const int32_t *set, int
 
 /* ---- a body on its way ---- */
 
+#define CHANGES UINT32_MAX /* as an operand: another one in each step of a loop */
+
 typedef struct frame {
   const pl_body *b;
   struct frame *outer; /* the body whose call this is, and the call's operands */
@@ -232,7 +234,7 @@ static pl_value value_of(sets *s, frame *f, uint32_t v, int depth) {
   const pl_body *b = f->b;
   if (f->moves[v] || depth > DEPTH || c->status) return PL_NONE;
   if (v < (uint32_t)b->n_in) {
-    if (f->outer) return value_of(s, f->outer, f->operands[v], depth + 1);
+    if (f->outer) return f->operands[v] == CHANGES ? PL_NONE : value_of(s, f->outer, f->operands[v], depth + 1);
     s->reads[v] = 1;
     return f->inputs && pl_known(c, f->inputs[v]) ? f->inputs[v] : PL_NONE;
   }
@@ -546,22 +548,175 @@ static void planned_product(const step *t) {
 static void propagate(sets *s, frame *outer, const uint32_t *operands, const pl_value *inputs, const pl_body *b,
                       const uint8_t *moves, int32_t *const *in, const uint8_t *wanted, int32_t **out);
 
+/* What a body needs to be walked from inside of an op that holds it. */
+typedef struct {
+  const pl_body *b;
+  int32_t **in, **out; /* rows */
+  uint32_t *operands;
+  uint8_t *moves, *wanted;
+} inner;
+
+static bool inner_new(const step *t, const pl_body *b, inner *w) {
+  pl_context *c = t->s->c;
+  size_t n = (size_t)(b->n_in + b->n_out) + 1;
+  w->b = b;
+  w->in = pl_memory_new(c, n * sizeof *w->in);
+  w->operands = pl_memory_new(c, n * sizeof *w->operands);
+  w->moves = pl_memory_new(c, n);
+  if (!w->in || !w->operands || !w->moves) return false;
+  memset(w->in, 0, n * sizeof *w->in);
+  memset(w->moves, 1, n);
+  w->out = w->in + b->n_in;
+  w->wanted = w->moves + b->n_in;
+  return true;
+}
+/* Input i is operand k of the op. */
+static void inner_input(const step *t, inner *w, int i, int k) {
+  w->operands[i] = t->o[k];
+  w->moves[i] = t->f->moves[t->o[k]];
+  w->in[i] = t->f->rows[t->o[k]];
+}
+/* A state of a loop: its rows are the loop's own. */
+static void inner_state(const step *t, inner *w, int i, int k) {
+  const int32_t *rows = rows_in(t, k);
+  size_t n = (size_t)count_in(t, k);
+  w->operands[i] = CHANGES;
+  if (rows && (w->in[i] = new_rows(t->s, (int64_t)n))) memcpy(w->in[i], rows, n * sizeof *rows);
+}
+static void inner_walk(const step *t, inner *w) {
+  propagate(t->s, t->f, w->operands, NULL, w->b, w->moves, w->in, w->wanted, w->out);
+}
+static void inner_end(const step *t, inner *w) {
+  pl_context *c = t->s->c;
+  pl_memory_free(c, w->in);
+  pl_memory_free(c, w->operands);
+  pl_memory_free(c, w->moves);
+}
+
 static void called(const step *t, const uint8_t *needed) {
+  const pl_body *b = (pl_body *)t->q->attrs[0].object;
+  inner w = {0};
+  if (inner_new(t, b, &w)) {
+    for (int i = 0; i < b->n_in; i++) inner_input(t, &w, i, i);
+    for (int j = 0; j < b->n_out; j++) w.wanted[j] = needed[t->o[t->q->n_in + j]];
+    inner_walk(t, &w);
+    memcpy(t->out, w.out, (size_t)b->n_out * sizeof *w.out);
+  }
+  inner_end(t, &w);
+}
+
+/* to gets the union of both (either may be NULL, and `more` is let go); did it grow? */
+static bool joined(sets *s, int32_t **to, int32_t *more, int64_t n) {
+  bool grew = false;
+  if (!*to) {
+    *to = more;
+    return more != NULL;
+  }
+  for (int64_t i = 0; more && i < n; i++) {
+    int32_t both = join(s, (*to)[i], more[i]);
+    grew = grew || both != (*to)[i];
+    (*to)[i] = both;
+  }
+  pl_memory_free(s->c, more);
+  return grew;
+}
+static bool same_rows(const int32_t *a, const int32_t *b, int64_t n) {
+  return a == b || (a && b && !memcmp(a, b, (size_t)n * sizeof *a));
+}
+
+/* scan: step by step, until a step changes nothing and the others cannot either. */
+static void scanned(const step *t, const uint8_t *needed) {
   sets *s = t->s;
   const pl_body *b = (pl_body *)t->q->attrs[0].object;
-  size_t n = (size_t)(b->n_in + b->n_out) + 1;
-  int32_t **in = pl_memory_new(s->c, n * sizeof *in);
-  uint8_t *flags = pl_memory_new(s->c, n);
-  if (in && flags) {
-    for (int i = 0; i < b->n_in; i++) {
-      in[i] = t->f->rows[t->o[i]];
-      flags[i] = t->f->moves[t->o[i]];
+  const int64_t *l = t->q->attrs[1].list, length = l[3];
+  int states = (int)l[0], xs = (int)l[1], ys = (int)l[2];
+  bool walks = false;
+  inner w = {0};
+  if (inner_new(t, b, &w)) {
+    for (int i = 0; i < states; i++) inner_state(t, &w, i, i);
+    for (int i = states; i < states + xs; i++) {
+      w.operands[i] = CHANGES;
+      walks = walks || rows_in(t, i);
     }
-    for (int i = 0; i < b->n_out; i++) flags[b->n_in + i] = needed[t->o[b->n_in + i]];
-    propagate(s, t->f, t->o, NULL, b, flags, in, flags + b->n_in, t->out);
+    for (int i = states + xs; i < b->n_in; i++) inner_input(t, &w, i, i);
+    for (int j = 0; j < ys; j++) w.wanted[states + j] = needed[t->o[t->q->n_in + states + j]];
+    bool still = false;
+    for (int64_t k = 0; k < length && !s->c->status && !pl_interrupted(s->c); k++) {
+      int64_t at = l[4] ? length - 1 - k : k;
+      for (int i = states; i < states + xs; i++)
+        w.in[i] = rows_in(t, i) ? t->f->rows[t->o[i]] + at * count_of(&b->specs[i]) : NULL;
+      if (!still) {
+        for (int j = 0; j < ys; j++) {
+          pl_memory_free(s->c, w.out[states + j]);
+          w.out[states + j] = NULL;
+        }
+        inner_walk(t, &w);
+        still = !walks;
+        for (int i = 0; i < states; i++) {
+          still = still && same_rows(w.in[i], w.out[i], count_of(&b->specs[i]));
+          pl_memory_free(s->c, w.in[i]);
+          w.in[i] = w.out[i];
+          w.out[i] = NULL;
+        }
+      }
+      for (int j = states; j < states + ys; j++) {
+        int64_t n = count_of(&b->specs[b->outputs[j]]);
+        if (!w.out[j] || (!t->out[j] && !(t->out[j] = new_rows(s, n * length)))) continue;
+        memcpy(t->out[j] + at * n, w.out[j], (size_t)n * sizeof *w.out[j]);
+      }
+    }
+    for (int i = 0; i < states; i++) t->out[i] = w.in[i];
+    for (int j = 0; j < ys; j++) pl_memory_free(s->c, w.out[states + j]);
   }
-  pl_memory_free(s->c, in);
-  pl_memory_free(s->c, flags);
+  inner_end(t, &w);
+  int32_t all = 0; /* what is stacked at checkpoints: of all */
+  for (int k = 0; k < t->q->n_in && t->q->n_out > states + ys; k++) all = join(s, all, all_of(t, k));
+  for (int j = states + ys; j < t->q->n_out && !s->c->status; j++) {
+    if (!is_float(spec_out(t, j))) continue;
+    int64_t n = count_of(spec_out(t, j));
+    if (!(t->out[j] = new_rows(s, n))) return;
+    for (int64_t i = 0; i < n; i++) t->out[j][i] = all;
+  }
+}
+
+/* while: the union over any number of steps. */
+static void repeated(const step *t) {
+  sets *s = t->s;
+  const pl_body *b = (pl_body *)t->q->attrs[1].object;
+  const int64_t *l = t->q->attrs[2].list;
+  int states = (int)l[0], condition = (int)l[1];
+  inner w = {0};
+  if (inner_new(t, b, &w)) {
+    for (int i = 0; i < states; i++) inner_state(t, &w, i, i);
+    for (int i = states; i < b->n_in; i++) inner_input(t, &w, i, i + condition);
+    for (bool grew = true; grew && !s->c->status && !pl_interrupted(s->c);) {
+      grew = false;
+      inner_walk(t, &w);
+      for (int i = 0; i < states; i++) {
+        grew = joined(s, &w.in[i], w.out[i], count_of(&b->specs[i])) || grew;
+        w.out[i] = NULL;
+      }
+    }
+    for (int i = 0; i < states; i++) t->out[i] = w.in[i];
+  }
+  inner_end(t, &w);
+}
+
+/* cond: the union of both branches. */
+static void branched(const step *t, const uint8_t *needed) {
+  int first = 1;
+  for (int side = 0; side < 2; side++) {
+    const pl_body *b = (pl_body *)t->q->attrs[side].object;
+    inner w = {0};
+    if (inner_new(t, b, &w)) {
+      for (int i = 0; i < b->n_in; i++) inner_input(t, &w, i, first + i);
+      for (int j = 0; j < b->n_out; j++) w.wanted[j] = needed[t->o[t->q->n_in + j]];
+      inner_walk(t, &w);
+      for (int j = 0; j < b->n_out; j++) joined(t->s, &t->out[j], w.out[j], count_of(&b->specs[b->outputs[j]]));
+    }
+    inner_end(t, &w);
+    first += b->n_in;
+  }
 }
 
 static bool passes_on(const pl_op *op) { return op == PL_OP(identity) || op == PL_OP(reshape) || op == PL_OP(cast); }
@@ -571,6 +726,9 @@ static void rule(const step *t, const uint8_t *needed) {
   const pl_op *op = t->q->op;
   bool known = true;
   if (op == PL_OP(call)) called(t, needed);
+  else if (op == PL_OP(scan)) scanned(t, needed);
+  else if (op == PL_OP(while)) repeated(t);
+  else if (op == PL_OP(cond)) branched(t, needed);
   else if (op->kind == PL_ELEMENTWISE && t->q->n_in <= 3) elementwise(t);
   else if (passes_on(op)) memcpy(t->out[0], rows_in(t, 0), (size_t)count_out(t) * sizeof *t->out[0]);
   else if (op == PL_OP(gather) || op == PL_OP(put)) known = moved(t, 1);
@@ -589,6 +747,9 @@ static void rule(const step *t, const uint8_t *needed) {
   if (!known) dense(t, true);
 }
 
+static bool holds_programs(const pl_op *op) {
+  return op == PL_OP(call) || op == PL_OP(scan) || op == PL_OP(while) || op == PL_OP(cond);
+}
 static bool ends_here(const pl_op *op) {
   return op == PL_OP(stop_gradient) || op == PL_OP(number) || op == PL_OP(sign);
 }
@@ -651,7 +812,7 @@ static void propagate(sets *s, frame *outer, const uint32_t *operands, const pl_
       step t = {s, &f, q, o, results};
       if (results) {
         if (q->n_out != 1) memset(results, 0, ((size_t)q->n_out + 1) * sizeof *results);
-        bool several = q->op == PL_OP(call) || q->n_out != 1;
+        bool several = holds_programs(q->op) || q->n_out != 1;
         if (several || (is_float(spec_out(&t, 0)) && (one = new_rows(s, count_out(&t))))) rule(&t, needed);
         for (int i = 0; i < q->n_out; i++) f.rows[o[q->n_in + i]] = results[i];
         if (results != &one) pl_memory_free(c, results);

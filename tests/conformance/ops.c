@@ -114,6 +114,43 @@ static double slope_error(const double *remainder, double floor_) {
   return best;
 }
 
+/* Slope 2 of the remainder of <w, y> along t, whose derivative is `forward`. */
+static void check_slope(pl_context *c, const problem *p, int k, figures *f, const pl_value *x, const pl_value *t,
+                        double forward, double magnitude) {
+  double f0 = evaluate(c, p, x), remainder[6], h = 0.02, size = fabs(f0) + magnitude;
+  for (int s = 0; s < 6; s++, h /= 2) {
+    pl_value moved[PL_MAX_SAMPLE];
+    for (int i = 0; i < p->n_active; i++) moved[i] = shifted(c, x[i], t[i], h);
+    double fh = evaluate(c, p, moved);
+    remainder[s] = fabs(fh - f0 - h * forward);
+    size = fmax(size, fabs(fh));
+    for (int i = 0; i < p->n_active; i++) pl_release(c, moved[i]);
+  }
+  double e = slope_error(remainder, 4e-14 * size);
+  if (e > f->slope) f->slope = e;
+  if (e > 0.3)
+    fail_msg("%s, sample %d: the remainder's slope is off by %.2f (%.3g, %.3g, %.3g, ...)", p->op->name, k, e,
+             remainder[0], remainder[1], remainder[2]);
+}
+
+/* An op that has a tangent and no adjoint. */
+static void check_forward(pl_context *c, const problem *p, int k, figures *f, pl_sampler_random *r) {
+  pl_value x[PL_MAX_SAMPLE], t[PL_MAX_SAMPLE], y, dy;
+  for (int i = 0; i < p->n_active; i++) {
+    x[i] = p->s.in[p->active[i]];
+    t[i] = random_like(c, r, x[i]);
+  }
+  pl_region *region = record(c, p, x, &y);
+  if (!region || c->status) fail_with(c, p->op->name, k, "record");
+  pl_region_close(region);
+  if (!pl_region_jvp(region, 1, &y, t, &dy)) fail_with(c, p->op->name, k, "jvp");
+  double forward = dot(c, p->weight, dy);
+  if (dy != PL_ZERO) pl_release(c, dy);
+  pl_region_free(region);
+  check_slope(c, p, k, f, x, t, forward, 0);
+  for (int i = 0; i < p->n_active; i++) pl_release(c, t[i]);
+}
+
 static void check_first(pl_context *c, problem *p, int k, figures *f, pl_sampler_random *r) {
   pl_value x[PL_MAX_SAMPLE], t[PL_MAX_SAMPLE], y, g[PL_MAX_SAMPLE], dy;
   for (int i = 0; i < p->n_active; i++) {
@@ -164,23 +201,7 @@ static void check_first(pl_context *c, problem *p, int k, figures *f, pl_sampler
     for (int o = 0; o < q->n_out; o++) pl_release(c, again[o]);
   }
 
-  /* slope 2 of the remainder */
-  if (!single) {
-    double f0 = evaluate(c, p, x), remainder[6], h = 0.02, size = fabs(f0) + magnitude;
-    for (int s = 0; s < 6; s++, h /= 2) {
-      pl_value moved[PL_MAX_SAMPLE];
-      for (int i = 0; i < p->n_active; i++) moved[i] = shifted(c, x[i], t[i], h);
-      double fh = evaluate(c, p, moved);
-      remainder[s] = fabs(fh - f0 - h * forward);
-      size = fmax(size, fabs(fh));
-      for (int i = 0; i < p->n_active; i++) pl_release(c, moved[i]);
-    }
-    double e = slope_error(remainder, 4e-14 * size);
-    if (e > f->slope) f->slope = e;
-    if (e > 0.3)
-      fail_msg("%s, sample %d: the remainder's slope is off by %.2f (%.3g, %.3g, %.3g, ...)", p->op->name, k, e,
-               remainder[0], remainder[1], remainder[2]);
-  }
+  if (!single) check_slope(c, p, k, f, x, t, forward, magnitude);
   for (int i = 0; i < p->n_active; i++) {
     pl_release(c, g[i]);
     pl_release(c, t[i]);
@@ -351,6 +372,11 @@ static void check_op(pl_context *c, const pl_op *op, figures *f) {
       check_first(c, &p, k, f, r);
       check_second(c, &p, k, f, r);
       if (!op->step) check_single(c, &p, k, f, r); /* a program keeps its dtypes */
+      pl_release(c, p.weight);
+    } else if (is_float(c, out[0]) && p.n_active > 0 && op->jvp) {
+      p.weight = random_like(c, r, out[0]);
+      f->derivatives++;
+      check_forward(c, &p, k, f, r);
       pl_release(c, p.weight);
     }
     for (int i = 0; i < pl_op_results(op, p.s.attrs); i++) pl_release(c, out[i]);

@@ -190,6 +190,40 @@ describe("sparse", function()
     assert.are.equal(12, pl.sparse_hessian(function(u) return pl.sum(u^2) end)(x).nnz)
   end)
 
+  it("loops and branches, step by step", function()
+    local n = 12
+    local function walk(x) -- five steps of an explicit scheme: 2 neighbours a step
+      local u, y = pl.scan(function(u) local v = pl.pad(u("3:") - 2*u("2:-2") + u(":-3"), 1); return u + 0.1*v*u, u(2) end, x, 5)
+      return pl.concat{u, y}
+    end
+    local x = pl.rng(6):normal(n)
+    local M = pl.sparse_jacobian(walk)(x)
+    local entries = 0 -- within 5 of the diagonal; the ends stay; y: of u[2] after 0 to 4 steps
+    for i = 2, n - 1 do entries = entries + math.min(n, i + 5) - math.max(1, i - 5) + 1 end
+    assert.are.equal(entries + 2 + 1 + 3 + 4 + 5 + 6, M.nnz)
+    same(M:dense(), pl.jacobian(walk)(x), 1e-13)
+    local function rows(v) -- each step on its own row
+      local _, y = pl.scan(function(c, r) return c, pl.sin(r)*r(1) end, 0, v:reshape(4, 3))
+      return y:ravel()
+    end
+    local R = pl.sparse_jacobian(rows)(x)
+    assert.are.equal(4*5, R.nnz)
+    same(R:dense(), pl.jacobian(rows)(x), 1e-13)
+    local function branch(v)
+      local w = pl.cond(pl.sum(v):gt(0), function() return v("2:")*v("1:-2") end, function() return v("2:") end)
+      return (pl.while_loop(function(s) return pl.sum(s^2):lt(50) end, function(s) return s*w*3 + s end, w))
+    end
+    local B = pl.sparse_jacobian(branch)(pl.abs(x))
+    assert.are.equal(2*(n - 1), B.nnz)
+    same(B:dense(), pl.jacobian(branch)(pl.abs(x)), 1e-13)
+    for _, f in ipairs{walk, rows, branch} do
+      local function g(v) return pl.sum(f(v)^2) end
+      same(pl.sparse_hessian(g)(pl.abs(x)):dense(), pl.hessian(g)(pl.abs(x)), 1e-9)
+    end
+    local H = pl.sparse_hessian(function(v) return pl.sum((pl.scan(function(s) return pl.sin(s*v) end, v, 20, {checkpoints = 3}))) end)
+    assert.are.equal(n, H(x).nnz)
+  end)
+
   it("rows instead of columns where they are fewer", function()
     -- each result depends on few of many inputs, but one input on all: columns 2, rows many; and the other way round
     local x = pl.rng(1):normal(20)

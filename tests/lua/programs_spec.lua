@@ -183,6 +183,45 @@ describe("loops", function()
     assert.is_truthy(text:find("forward over reverse", 1, true), text)
   end)
 
+  it("recomputes in forward over reverse too", function()
+    local P = {a = 0.7, b = pl.tensor{1, 2, 3}, u = pl.tensor{0.1, 0.2, 0.3}, x = pl.linspace(0, 1, 11)}
+    local T = {a = 0.3, b = pl.tensor{0.5, -1, 2}, u = pl.tensor{1, 0, -1}, x = pl.cos(pl.linspace(0, 3, 11))}
+    local function f(o)
+      return function(p)
+        local u, y = pl.scan(function(s, x)
+          local v = pl.tanh(p.a*s.u + x*p.b)
+          return {k = s.k + 1, u = v, w = s.w}, pl.sum(v*s.w)*x -- an integer, what moves, and what stays
+        end, {u = p.u, k = pl.tensor({1}, {dtype = "i64"}), w = pl.tensor{1, 2, 3}}, p.x, o)
+        return pl.sum(u.u^2) + pl.sum(y*y)
+      end
+    end
+    local function loop(p)
+      return pl.sum((pl.while_loop(function(s) return pl.sum(s^2):lt(40) end, function(s) return s*p.b + p.a end, p.b))^2)
+    end
+    local function close(a, b)
+      for k, x in pairs(a) do
+        local u, v = pl.tensor(x), pl.tensor(b[k])
+        assert.is_true(pl.max(pl.abs(u - v)):item() < 1e-12*(1 + pl.max(pl.abs(u)):item()), tostring(k))
+      end
+    end
+    local _, want = pl.jvp(pl.grad(f()), P, T)
+    close(want, pl.hvp(f())(P, T))
+    for _, o in ipairs{{checkpoints = 1}, {checkpoints = 3}, {memory = 100}, {checkpoints = 3, disk = "/tmp"}} do
+      local _, d = pl.jvp(pl.grad(f(o)), P, T)
+      close(want, d)
+      close(want, pl.hvp(f(o))(P, T))
+      _, d = pl.jvp(pl.grad(pl.compile(f(o))), P, T)
+      close(want, d)
+    end
+    local partly = {a = 0.3} -- one tangent only
+    local _, d = pl.jvp(function(q) return pl.grad(f{checkpoints = 3})({a = q.a, b = P.b, u = P.u, x = P.x}) end, {a = P.a}, partly)
+    local _, e = pl.jvp(function(q) return pl.grad(f())({a = q.a, b = P.b, u = P.u, x = P.x}) end, {a = P.a}, partly)
+    close(e, d)
+    local Q, V = {a = 0.2, b = pl.tensor{1.2, 1.3, 0.9}}, {a = 1, b = pl.tensor{1, -1, 0.5}}
+    local _, second = pl.jvp(pl.grad(loop), Q, V)
+    close(pl.hvp(loop)(Q, V), second)
+  end)
+
   -- The least number of forward steps to reverse n with s checkpoints (the first of them the start), by dynamic programming.
   it("takes the fewest forward steps there are", function()
     local memo = {}
