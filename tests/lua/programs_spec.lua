@@ -198,28 +198,28 @@ describe("loops", function()
     local function loop(p)
       return pl.sum((pl.while_loop(function(s) return pl.sum(s^2):lt(40) end, function(s) return s*p.b + p.a end, p.b))^2)
     end
-    local function close(a, b)
+    local function agree(a, b)
       for k, x in pairs(a) do
         local u, v = pl.tensor(x), pl.tensor(b[k])
         assert.is_true(pl.max(pl.abs(u - v)):item() < 1e-12*(1 + pl.max(pl.abs(u)):item()), tostring(k))
       end
     end
     local _, want = pl.jvp(pl.grad(f()), P, T)
-    close(want, pl.hvp(f())(P, T))
+    agree(want, pl.hvp(f())(P, T))
     for _, o in ipairs{{checkpoints = 1}, {checkpoints = 3}, {memory = 100}, {checkpoints = 3, disk = "/tmp"}} do
       local _, d = pl.jvp(pl.grad(f(o)), P, T)
-      close(want, d)
-      close(want, pl.hvp(f(o))(P, T))
+      agree(want, d)
+      agree(want, pl.hvp(f(o))(P, T))
       _, d = pl.jvp(pl.grad(pl.compile(f(o))), P, T)
-      close(want, d)
+      agree(want, d)
     end
     local partly = {a = 0.3} -- one tangent only
     local _, d = pl.jvp(function(q) return pl.grad(f{checkpoints = 3})({a = q.a, b = P.b, u = P.u, x = P.x}) end, {a = P.a}, partly)
     local _, e = pl.jvp(function(q) return pl.grad(f())({a = q.a, b = P.b, u = P.u, x = P.x}) end, {a = P.a}, partly)
-    close(e, d)
+    agree(e, d)
     local Q, V = {a = 0.2, b = pl.tensor{1.2, 1.3, 0.9}}, {a = 1, b = pl.tensor{1, -1, 0.5}}
     local _, second = pl.jvp(pl.grad(loop), Q, V)
-    close(pl.hvp(loop)(Q, V), second)
+    agree(pl.hvp(loop)(Q, V), second)
   end)
 
   -- The least number of forward steps to reverse n with s checkpoints (the first of them the start), by dynamic programming.
