@@ -45,7 +45,6 @@ typedef struct entry {
 typedef struct {
   binding *b;
   entry *entries;
-  bool busy;
 } compiled_data;
 
 enum { MOST_LEAVES = PL_MAX_INPUTS, DEEPEST = 100 };
@@ -173,7 +172,7 @@ typedef struct {
   int n;
 } matcher;
 
-/* Does the value at index i have the form? Its leaves are collected. */
+/* Does the value at index i have the form? Its leaves are collected. Where it does not, things stay on the stack. */
 static bool match(matcher *m, int i) {
   lua_State *L = m->L;
   const node *q = m->at++;
@@ -223,10 +222,8 @@ static bool match(matcher *m, int i) {
       for (int k = 0; k < q->n; k++) {
         lua_rawgeti(L, m->keys, ++m->key);
         lua_rawget(L, i);
-        int top = lua_gettop(L);
-        bool fits = match(m, top);
-        lua_settop(L, top - 1);
-        if (!fits) return false;
+        if (!match(m, m->at->kind <= LEAF_NUMBER ? -1 : lua_gettop(L))) return false;
+        lua_pop(L, 1);
       }
       return true;
     }
@@ -239,7 +236,6 @@ static bool match(matcher *m, int i) {
 static void push_form(lua_State *L, binding *b, const node **at, int keys, int *key, const pl_value **v,
                       const double **numbers) {
   const node *q = (*at)++;
-  luaL_checkstack(L, 6, "nested tables");
   switch (q->kind) {
     case LEAF_NUMBER:
       if (numbers) {
@@ -267,6 +263,7 @@ static void push_form(lua_State *L, binding *b, const node **at, int keys, int *
       }
       return;
     default: {
+      luaL_checkstack(L, 10, "nested tables");
       lua_createtable(L, 0, q->n);
       if (q->kind == MODULE) {
         lua_rawgeti(L, keys, *key + 2);
@@ -465,7 +462,7 @@ static int new_compiled(lua_State *L) {
   binding *b = binding_of(L);
   luaL_checkany(L, 1);
   compiled_data *f = lua_newuserdata(L, sizeof *f);
-  *f = (compiled_data){b, NULL, false};
+  *f = (compiled_data){b, NULL};
   lua_rawgeti(L, LUA_REGISTRYINDEX, b->compiled);
   lua_setmetatable(L, -2);
   lua_createtable(L, 1, 0);
@@ -482,15 +479,15 @@ static int source_function(lua_State *L) { /* compiled:source() -> the Lua funct
   return 1;
 }
 
-/* Finds or traces the entry for the arguments from `first` on (the compiled function is at index 1). */
-static entry *need_entry(lua_State *L, compiled_data *f, int first, leaves_ *leaves) {
+/* Finds or traces the entry for the arguments from `first` on, of the compiled function at index self. */
+static entry *need_entry(lua_State *L, int self, compiled_data *f, int first, leaves_ *leaves) {
   binding *b = f->b;
   int n = lua_gettop(L) - first + 1;
   if (pl_error_status(b->c)) fail_engine(L, b);
   entry *e = find_entry(L, f, first, n, leaves);
   if (e) return e;
   lua_rawgeti(L, LUA_REGISTRYINDEX, b->tracer);
-  lua_pushvalue(L, 1);
+  lua_pushvalue(L, self);
   for (int i = 0; i < n; i++) lua_pushvalue(L, first + i);
   lua_call(L, n + 1, 0);
   e = find_entry(L, f, first, n, leaves);
@@ -499,10 +496,10 @@ static entry *need_entry(lua_State *L, compiled_data *f, int first, leaves_ *lea
 }
 
 /* An interrupted run can go on (pl.resume): tells the language what is to be made of its results. */
-static void note_stop(lua_State *L, binding *b, const entry *e, int wrt, int64_t before) {
+static void note_stop(lua_State *L, binding *b, int self, const entry *e, int wrt, int64_t before) {
   if (pl_error_status(b->c) != PL_ERROR_INTERRUPT || pl_suspended(b->c) == before) return;
   lua_rawgeti(L, LUA_REGISTRYINDEX, b->stopped);
-  lua_pushvalue(L, 1);
+  lua_pushvalue(L, self);
   lua_pushlightuserdata(L, (void *)e);
   lua_pushnumber(L, wrt);
   lua_call(L, 3, 0);
@@ -532,7 +529,8 @@ static pl_value draw_numbers(lua_State *L, binding *b, const entry *e) {
 
 /* Runs the body on the leaves and what was captured; results are the caller's (or the recording's). wrt: the argument
  * that the body has the gradient of, or 0. */
-static void run_body(lua_State *L, binding *b, const entry *e, pl_body *body, int wrt, leaves_ *leaves, pl_value *out) {
+static void run_body(lua_State *L, binding *b, int self, const entry *e, pl_body *body, int wrt, leaves_ *leaves,
+                     pl_value *out) {
   int n = leaves->n;
   for (int i = 0; i < n; i++)
     if (leaves->handle[i] == PL_NONE) {
@@ -545,7 +543,7 @@ static void run_body(lua_State *L, binding *b, const entry *e, pl_body *body, in
   mark_line(L, b);
   int64_t before = pl_suspended(b->c);
   if (run_op(L, b, b->call, n + e->n_captured, leaves->handle, attrs, out)) return;
-  note_stop(L, b, e, wrt, before);
+  note_stop(L, b, self, e, wrt, before);
   fail_engine(L, b);
 }
 
@@ -617,7 +615,7 @@ static int call_compiled(lua_State *L) {
   compiled_data *f = check_compiled(L, 1);
   leaves_ leaves;
   pl_value out[PL_MAX_OUTPUTS];
-  entry *e = need_entry(L, f, 2, &leaves);
+  entry *e = need_entry(L, 1, f, 2, &leaves);
   int keys = lua_gettop(L);
   if (e->draws &&
       pl_tracing(b->c)) { /* where the streams stand is known to nobody yet: it becomes part of what is traced */
@@ -630,7 +628,7 @@ static int call_compiled(lua_State *L) {
   }
   const node *specs[SHORT];
   int n_out = leaf_nodes(e->results.list, e->results.list + e->results.n, specs, SHORT);
-  if (!run_short(L, b, e, e->body, &leaves, n_out, specs, out, NULL)) run_body(L, b, e, e->body, 0, &leaves, out);
+  if (!run_short(L, b, e, e->body, &leaves, n_out, specs, out, NULL)) run_body(L, b, 1, e, e->body, 0, &leaves, out);
   return push_results(L, b, e, keys, out);
 }
 
@@ -661,18 +659,32 @@ static int push_gradient(lua_State *L, binding *b, const entry *e, int wrt, int 
   return e->n_results + 1;
 }
 
-/* compiled:gradient(wrt, ...) -> false where it must be taken by the language (inside a recording, or when one tensor
- * stands at two places); else the number of results, false or a list of which leaves reach the loss, loss, gradient,
- * other results, in a list when they are more than 3 */
+enum {
+  SELF = lua_upvalueindex(2),
+  WRT = lua_upvalueindex(3),
+  GENERAL = lua_upvalueindex(4),
+  NOTICE = lua_upvalueindex(5)
+};
+
+/* The language takes the gradient: inside a recording, or when one tensor stands at two places. */
+static int call_general(lua_State *L, int n) {
+  lua_settop(L, n);
+  lua_pushvalue(L, GENERAL);
+  lua_insert(L, 1);
+  lua_call(L, n, LUA_MULTRET);
+  return lua_gettop(L);
+}
+
+/* What gradient_function makes: (...) -> loss, gradient, other results */
 static int call_gradient(lua_State *L) {
   binding *b = binding_of(L);
-  compiled_data *f = check_compiled(L, 1);
-  int wrt = (int)check_integer(L, 2, "wrt");
-  if (pl_recording(b->c) || wrt < 1 || wrt > lua_gettop(L) - 2) return lua_pushboolean(L, 0), 1;
+  compiled_data *f = lua_touserdata(L, SELF);
+  int wrt = (int)lua_tointeger(L, WRT), n_args = lua_gettop(L);
+  if (pl_recording(b->c) || wrt > n_args) return call_general(L, n_args);
   leaves_ leaves;
   pl_value out[PL_MAX_OUTPUTS];
   luaL_checkstack(L, 300, "too many results");
-  entry *e = need_entry(L, f, 3, &leaves);
+  entry *e = need_entry(L, SELF, f, 1, &leaves);
   int n = leaves.n, keys = lua_gettop(L);
   gradient_program *g = NULL;
   for (int i = 0; i < e->n_gradients; i++)
@@ -712,7 +724,7 @@ static int call_gradient(lua_State *L) {
   }
   for (int i = g->first; i < g->first + g->n; i++) /* one variable at two places is the language's business */
     for (int k = g->first; k < i && g->n <= 64; k++)
-      if (leaves.handle[i] == leaves.handle[k] && leaves.handle[i] != PL_NONE) return lua_pushboolean(L, 0), 1;
+      if (leaves.handle[i] == leaves.handle[k] && leaves.handle[i] != PL_NONE) return call_general(L, n_args);
   const node *specs[SHORT];
   _Alignas(64) double cells[SHORT + 1][8];
   int n_specs = leaf_nodes(e->results.list, e->results.list + e->results.n, specs, SHORT);
@@ -723,25 +735,36 @@ static int call_gradient(lua_State *L) {
     for (int i = 0; i < g->n; i++) out[n_specs + i] = PL_NONE;
   }
   if (e->arguments.leaves > SHORT || !run_short(L, b, e, g->body, &leaves, n_specs + g->n, specs, out, cells[0]))
-    run_body(L, b, e, g->body, wrt, &leaves, out);
-  lua_pushnumber(L, e->n_results);
+    run_body(L, b, SELF, e, g->body, wrt, &leaves, out);
   bool all = true;
   for (int i = 0; i < g->n; i++) all = all && g->reached[g->first + i];
-  if (all) {
-    lua_pushboolean(L, 0);
-  } else {
+  if (!all) {
+    lua_pushvalue(L, NOTICE);
     lua_createtable(L, g->n, 0);
     for (int i = 0; i < g->n; i++) {
       lua_pushboolean(L, g->reached[g->first + i]);
       lua_rawseti(L, -2, i + 1);
     }
+    lua_pushvalue(L, wrt);
+    lua_call(L, 2, 0);
   }
-  int pushed = push_gradient(L, b, e, wrt, keys, out, cells) + 2, more = e->n_results - 1;
-  if (more <= 3) return pushed;
-  lua_createtable(L, more, 0);
-  lua_insert(L, -more - 1);
-  for (int i = more; i > 0; i--) lua_rawseti(L, -i - 1, i);
-  return pushed - more + 1;
+  return push_gradient(L, b, e, wrt, keys, out, cells);
+}
+
+/* program.gradient_function(compiled, wrt, general, notice) -> the function (...) -> loss, gradient in argument wrt,
+ * other results; general(...) does the same in other ways, notice(which leaves reach the loss, argument) hears when not
+ * all do */
+static int gradient_function(lua_State *L) {
+  binding *b = binding_of(L);
+  check_compiled(L, 1);
+  if (check_integer(L, 2, "wrt") < 1) fail(L, "wrt is the number of an argument, from 1 on");
+  luaL_checktype(L, 3, LUA_TFUNCTION);
+  luaL_checktype(L, 4, LUA_TFUNCTION);
+  lua_settop(L, 4);
+  lua_pushlightuserdata(L, b);
+  lua_insert(L, 1);
+  lua_pushcclosure(L, call_gradient, 5);
+  return 1;
 }
 
 /* program.finish(compiled, entry, wrt): continues the run that was stopped and makes its results */
@@ -754,7 +777,7 @@ static int finish_stopped(lua_State *L) {
   int wrt = (int)check_integer(L, 3, "wrt");
   pl_value out[PL_MAX_OUTPUTS];
   if (pl_continue(b->c, PL_MAX_OUTPUTS, out) < 0) {
-    note_stop(L, b, e, wrt, 0);
+    note_stop(L, b, 1, e, wrt, 0);
     fail_engine(L, b);
   }
   luaL_checkstack(L, 300, "too many results");
@@ -768,7 +791,7 @@ static int entry_program(lua_State *L) {
   binding *b = binding_of(L);
   compiled_data *f = check_compiled(L, 1);
   leaves_ leaves;
-  entry *e = need_entry(L, f, 2, &leaves);
+  entry *e = need_entry(L, 1, f, 2, &leaves);
   pl_body_retain(e->body);
   push_body(L, b, e->body);
   lua_createtable(L, leaves.n + e->n_captured, 0);
@@ -792,7 +815,7 @@ static int entry_program(lua_State *L) {
 static int entry_results(lua_State *L) {
   binding *b = binding_of(L);
   leaves_ leaves;
-  entry *e = need_entry(L, check_compiled(L, 1), 2, &leaves);
+  entry *e = need_entry(L, 1, check_compiled(L, 1), 2, &leaves);
   luaL_checkstack(L, 300, "too many results");
   int n = e->results.leaves, keys = lua_gettop(L), key = e->arguments.keys;
   pl_value *none = lua_newuserdata(L, ((size_t)n + 1) * sizeof *none);
@@ -844,13 +867,9 @@ static int set_methods(lua_State *L) {
 }
 
 void open_compiled(lua_State *L, binding *b, int table) {
-  static const luaL_Reg methods[] = {{"__gc", collect_compiled},
-                                     {"__call", call_compiled},
-                                     {"gradient", call_gradient},
-                                     {"program", entry_program},
-                                     {"results", entry_results},
-                                     {"source", source_function},
-                                     {NULL, NULL}};
+  static const luaL_Reg methods[] = {{"__gc", collect_compiled},  {"__call", call_compiled},
+                                     {"program", entry_program},  {"results", entry_results},
+                                     {"source", source_function}, {NULL, NULL}};
   b->compiled = new_metatable(L, b, methods);
   lua_pushvalue(L, -1);
   lua_setfield(L, -2, "__index");
@@ -860,8 +879,13 @@ void open_compiled(lua_State *L, binding *b, int table) {
   lua_pushboolean(L, 0);
   b->stopped = luaL_ref(L, LUA_REGISTRYINDEX);
   b->call = pl_op_find("call");
-  static const luaL_Reg functions[] = {
-      {"compiled", new_compiled},   {"entry", new_entry},     {"hooks", set_hooks}, {"finish", finish_stopped},
-      {"is_compiled", is_compiled}, {"methods", set_methods}, {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"compiled", new_compiled},
+                                       {"entry", new_entry},
+                                       {"hooks", set_hooks},
+                                       {"finish", finish_stopped},
+                                       {"is_compiled", is_compiled},
+                                       {"methods", set_methods},
+                                       {"gradient_function", gradient_function},
+                                       {NULL, NULL}};
   register_functions(L, b, table, functions);
 }

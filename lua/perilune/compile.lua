@@ -11,9 +11,9 @@ local function upvalues_of(f)
   local list, seen = {}, {}
   local function look(g)
     local info = debug.getinfo(g, "S")
-    if seen[g] or info.what == "C" then return end
+    if seen[g] then return end
     seen[g] = true
-    local own = info.source:find("^@perilune:") -- grad(f), say: f is what is looked for
+    local own = info.what == "C" or info.source:find("^@perilune:") -- grad(f), say: f is what is looked for
     for i = 1, 250 do
       local name, value = debug.getupvalue(g, i)
       if not name then break end

@@ -132,16 +132,10 @@ function derivative.value_and_grad(f, options)
     return loss, g, unpack(out, 3, #out)
   end
   if not core.program.is_compiled(f) then return general end
-  return function(...)
-    local n, reached, loss, g, a, b, c = f:gradient(wrt, ...) -- n results, or false: not in one program
-    if not n then return general(...) end
-    if reached then
-      local _, _, names = parameters((select(wrt, ...)))
-      tell(notice(names, reached))
-    end
-    if n == 1 then return loss, g elseif n == 2 then return loss, g, a elseif n <= 4 then return loss, g, unpack({a, b, c}, 1, n - 1) end
-    return loss, g, unpack(a, 1, n - 1)
-  end
+  return core.program.gradient_function(f, wrt, general, function(reached, x)
+    local _, _, names = parameters(x)
+    tell(notice(names, reached))
+  end)
 end
 
 --- The function x -> gradient of f at x, a tree like x.
