@@ -1,6 +1,7 @@
 /* fuse.c: runs a group of elementwise ops over one index space block by block: what passes between them stays in
  * registers, blocks of at most a thousand elements that lie in L1. Slices, transposes and broadcasts are read in place.
  * The kernels are those of eager execution and f(x_i) depends on x_i alone, so the results have the same bits. */
+#include <assert.h>
 #include <string.h>
 
 #include "../kernels/shapes.h"
@@ -112,6 +113,30 @@ static void run_blocks(const void *args, int64_t lo, int64_t hi) {
 
 enum { OVERRUN = 8 }; /* elements that a kernel reads and writes beyond the last, at most, in f64 and f32 of vectors */
 
+/* Rows that all kernels read and write in place (p, of registers and externals, of the first row): the pointers of each
+ * kernel move on by fixed steps. */
+static void walk_rows(const pl_group *g, char *const *p, const int64_t *step, int64_t rows, int64_t width) {
+  struct {
+    intptr_t p[PL_GROUP_IN + 1 + 2], step[PL_GROUP_IN + 1];
+  } call[PL_GROUP_MICRO / 4];
+  assert(g->n_micro <= PL_GROUP_MICRO / 4);
+  for (int m = 0; m < g->n_micro; m++) {
+    const pl_micro *q = &g->micro[m];
+    memset(call[m].step, 0, sizeof call[m].step);
+    for (int i = 0; i <= q->n_in; i++) {
+      int k = i < q->n_in ? q->in[i] : q->out;
+      call[m].p[i] = (intptr_t)p[k];
+      call[m].step[i] = step[k];
+    }
+    if (q->n_reals_bytes) memcpy(&call[m].p[q->n_in + 1], q->reals, sizeof q->reals);
+  }
+  for (int64_t row = 0; row < rows; row++)
+    for (int m = 0; m < g->n_micro; m++) {
+      g->micro[m].fn(call[m].p, 0, width);
+      for (int i = 0; i <= PL_GROUP_IN; i++) call[m].p[i] += call[m].step[i];
+    }
+}
+
 /* The same by rows lo .. hi of the last axis. A kernel's last vector may reach into the next row: of what is read it
  * does not matter, unless the array ends; what is written there is written again by the next row, so the last row of a
  * piece goes through a register. */
@@ -120,9 +145,11 @@ static void run_rows(const void *args, int64_t lo, int64_t hi) {
   const pl_group *g = u->g;
   _Alignas(64) char scratch[SCRATCH];
   char *p[REGISTERS + PL_GROUP_MICRO + 64];
+  int64_t step[REGISTERS + PL_GROUP_MICRO + 64];
   int last = g->rank - 1;
   int64_t width = g->shape[last], block = g->block < width ? g->block : width, room = g->block * 8 + 64;
   for (int r = 0; r < g->n_registers; r++) p[r] = scratch + r * room;
+  memset(step, 0, (size_t)(g->n_registers + g->n_external) * sizeof *step);
   char **outside = p + g->n_registers;
   for (int k = 0; k < g->n_external; k++) {
     const pl_external *e = &g->external[k];
@@ -135,7 +162,7 @@ static void run_rows(const void *args, int64_t lo, int64_t hi) {
   struct {
     int k;
     int64_t step;
-    char *last; /* where whole vectors may still be read; NULL: always brought together */
+    char *at, *last; /* of this row; where whole vectors may still be read; NULL: always brought together */
   } moving[PL_GROUP_MICRO + 64];
   int n = 0;
   for (int k = 0; k < g->n_external; k++) {
@@ -146,11 +173,11 @@ static void run_rows(const void *args, int64_t lo, int64_t hi) {
     moving[n].last = e->how == PL_READ_WHOLE ? (char *)UINTPTR_MAX
                      : e->stride[last] == 1  ? u->base[k] + (e->limit - block - 2 * OVERRUN) * e->size
                                              : NULL;
+    step[g->n_registers + k] = moving[n].step;
     n++;
   }
-  char *at[PL_GROUP_MICRO + 64];
   int64_t turn = lo; /* the row at which all is found anew */
-  for (int64_t row = lo; row < hi; row++) {
+  for (int64_t row = lo; row < hi;) {
     if (row == turn) {
       int64_t index[PL_MAX_RANK], rest = row;
       for (int d = last - 1; d >= 0; d--) {
@@ -165,17 +192,29 @@ static void run_rows(const void *args, int64_t lo, int64_t hi) {
           offset = 0;
           for (int d = 0; d < last; d++) offset += index[d] * e->stride[d];
         }
-        at[i] = u->base[moving[i].k] + offset * e->size;
+        moving[i].at = u->base[moving[i].k] + offset * e->size;
       }
-    } else {
-      for (int i = 0; i < n; i++) at[i] += moving[i].step;
+    }
+    int64_t rows = block < width ? 0 : (turn < hi ? turn : hi - 1) - row; /* that lie in place */
+    for (int i = 0; i < n && rows > 0; i++)
+      if (moving[i].at > moving[i].last) rows = 0;
+      else if (moving[i].step > 0) {
+        uintptr_t more = ((uintptr_t)moving[i].last - (uintptr_t)moving[i].at) / (uintptr_t)moving[i].step;
+        if (more < (uintptr_t)rows) rows = (int64_t)more + 1;
+      }
+    if (rows > 0) {
+      for (int i = 0; i < n; i++) outside[moving[i].k] = moving[i].at;
+      walk_rows(g, p, step, rows, width);
+      for (int i = 0; i < n; i++) moving[i].at += rows * moving[i].step;
+      row += rows;
+      continue;
     }
     for (int64_t b = 0; b < width; b += block) {
       int64_t end = b + block < width ? b + block : width;
       for (int i = 0; i < n; i++) {
         int k = moving[i].k;
         const pl_external *e = &g->external[k];
-        char *here = at[i] + b * e->size;
+        char *here = moving[i].at + b * e->size;
         if (here <= moving[i].last) {
           outside[k] = here;
         } else {
@@ -198,6 +237,8 @@ static void run_rows(const void *args, int64_t lo, int64_t hi) {
         }
       }
     }
+    for (int i = 0; i < n; i++) moving[i].at += moving[i].step;
+    row++;
   }
 }
 

@@ -58,6 +58,7 @@ EXACT1(one_minus_square, 1 - x*x)
 UNARY(sigmoid, 1/(1 + exp(-x)))
 /* g*d of the chain rule, 0 where g is 0 whatever d is: what a mask cut off contributes nothing, be it infinite. */
 EXACT2(chain, x == 0 ? 0 : x*z)
+EXACT2(neg_chain, x == 0 ? 0 : -x*z)
 
 /* Two ops in one pass of a fused group, each rounded as it would be alone. */
 typedef struct { const real *x, *z, *w; real *y; } ternary_args;
@@ -68,6 +69,7 @@ typedef struct { const real *x, *z, *w; real *y; } ternary_args;
     const real x = *(const real *)p, z = *(const real *)q, w = *(const real *)r;                  \
     *(real *)y = (expression);                                                                    \
   })
+TERNARY(add_add, x + (z + w))
 TERNARY(mul_add, x + z*w)
 TERNARY(mul_sub, x - z*w)
 TERNARY(sub_mul, z*w - x)

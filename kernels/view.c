@@ -42,6 +42,14 @@ PL_ROW_KERNEL(view_block) {
   }
 }
 
+/* What is put lies elsewhere than what it is put into. */
+PL_FN void put_row(real *__restrict__ y, const real *__restrict__ w, int64_t n, int64_t add) {
+  if (add)
+    for (int64_t j = 0; j < n; j++) y[j] += w[j];
+  else
+    for (int64_t j = 0; j < n; j++) y[j] = w[j];
+}
+
 /* y may be x. */
 PL_ROW_KERNEL(slice_block) {
   (void)i;
@@ -77,12 +85,7 @@ PL_ROW_KERNEL(slice_block) {
     if (inside && step == 1) {
       const int64_t j0 = index[last] > first ? index[last] : first;
       const int64_t j1 = index[last] + run < first + count ? index[last] + run : first + count;
-      const real *w = (const real *)a.w + row*count - first;
-      real *to = y + (lo - a.lo) - index[last];
-      if (a.add)
-        for (int64_t j = j0; j < j1; j++) to[j] += w[j];
-      else
-        for (int64_t j = j0; j < j1; j++) to[j] = w[j];
+      put_row(y + (lo - a.lo) - index[last] + j0, (const real *)a.w + row*count - first + j0, j1 - j0, a.add);
     } else if (inside) {
       const real *w = (const real *)a.w + row*count;
       for (int64_t k = 0; k < count; k++) {

@@ -503,21 +503,30 @@ static int32_t read_operand(build *u, int unit, pl_group *g, int32_t v) {
 
 enum { LONG_ROW = 40 }; /* from here on a kernel's call for each row costs less than copying the rows together */
 
-/* An addition of a product that nobody else reads is one kernel with it: is member i (add, sub) such a sum, and of
- * which member? The operand that holds the product is returned in `at`. */
+/* An addition of a product, or of a sum, that nobody else reads is one kernel with it, as is the chain rule behind a
+ * change of sign: is member i such a one, and of which member? The operand that holds it is returned in `at`. */
 static const char *joined_kernel(const build *u, const struct group_members *m, int i, const int32_t *uses,
-                                 const int32_t *member, int *of, int *at) {
+                                 const int32_t *member, bool sums, int *of, int *at) {
   const step_ *s = &u->steps[m->list[i]];
   bool add = s->op == PL_OP(add), sub = s->op == PL_OP(sub);
+  if (s->op == PL_OP(chain) && !sums && u->e->specs[s->operands[2]].dtype <= PL_F32) { /* what a difference passes on */
+    int32_t v = (int32_t)s->operands[0], j = member[v];
+    if (j < 0 || uses[v] != 1 || u->fact[v].memory || u->fact[v].view || u->steps[m->list[j]].op != PL_OP(neg))
+      return NULL;
+    *of = j;
+    *at = 0;
+    return "neg_chain";
+  }
   if ((!add && !sub) || u->e->specs[s->operands[2]].dtype > PL_F32) return NULL;
   for (int k = 0; k < 2; k++) {
     int32_t v = (int32_t)s->operands[k], j = member[v];
     if (j < 0 || uses[v] != 1 || u->fact[v].memory || u->fact[v].view) continue;
     const step_ *p = &u->steps[m->list[j]];
-    if ((p->op != PL_OP(mul) && (p->op != PL_OP(chain) || sub)) || s->operands[0] == s->operands[1]) continue;
+    if (s->operands[0] == s->operands[1] || (p->op == PL_OP(add)) != sums) continue;
+    if (p->op != PL_OP(mul) && (sub || (p->op != PL_OP(chain) && !sums))) continue;
     *of = j;
     *at = k;
-    return p->op == PL_OP(chain) ? "chain_add" : add ? "mul_add" : k == 1 ? "mul_sub" : "sub_mul";
+    return sums ? "add_add" : p->op == PL_OP(chain) ? "chain_add" : add ? "mul_add" : k == 1 ? "mul_sub" : "sub_mul";
   }
   return NULL;
 }
@@ -561,14 +570,17 @@ static bool finish_group(build *u, int unit) {
     ops[i] = (joined){.kernel = NULL, .n = s->n_in};
     for (int k = 0; k < s->n_in; k++) ops[i].v[k] = (int32_t)s->operands[k];
   }
-  for (int i = 0; i < m->n; i++) {
-    int of, at;
-    const char *kernel = joined_kernel(u, m, i, uses, member, &of, &at);
-    if (!kernel || ops[of].kernel || ops[of].n == 0) continue;
-    int32_t other = ops[i].v[1 - at];
-    ops[i] = (joined){kernel, 3, {other, ops[of].v[0], ops[of].v[1]}};
-    ops[of].n = 0; /* left out */
-  }
+  for (int sums = 0; sums < 2; sums++)
+    for (int i = 0; i < m->n; i++) {
+      int of, at;
+      if (ops[i].kernel || ops[i].n == 0) continue;
+      const char *kernel = joined_kernel(u, m, i, uses, member, sums, &of, &at);
+      if (!kernel || ops[of].kernel || ops[of].n == 0) continue;
+      int32_t other = ops[i].v[1 - at];
+      ops[i] = ops[of].n == 1 ? (joined){kernel, 2, {ops[of].v[0], other}}
+                              : (joined){kernel, 3, {other, ops[of].v[0], ops[of].v[1]}};
+      ops[of].n = 0; /* left out */
+    }
   for (int i = 0; i < m->n; i++) {
     const step_ *s = &u->steps[m->list[i]];
     last[s->operands[s->n_in]] = i;
