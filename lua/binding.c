@@ -842,6 +842,14 @@ static int load_module(lua_State *L) {
   return 1;
 }
 
+/* core.module_text(name) -> the source of a module of the language, or nil */
+static int module_text(lua_State *L) {
+  const char *name = luaL_checkstring(L, 1);
+  for (const struct pl_lua_module *m = pl_lua_modules; m->name; m++)
+    if (!strcmp(m->name, name)) return lua_pushlstring(L, m->source, m->length), 1;
+  return 0;
+}
+
 void push_op_function(lua_State *L, binding *b, const pl_op *op) {
   lua_pushlightuserdata(L, b);
   lua_pushlightuserdata(L, (void *)op);
@@ -911,10 +919,19 @@ __attribute__((visibility("default"))) int luaopen_perilune(lua_State *L) {
 
     lua_newtable(L);
     int core = lua_gettop(L);
-    static const luaL_Reg functions[] = {
-        {"call", call_function},      {"is_tensor", is_tensor}, {"is_buffer", is_buffer}, {"handle", handle_of},
-        {"set_printer", set_printer}, {"fail", raise},          {"memory", memory},       {"set_budget", set_budget},
-        {"threads", threads},         {"op_help", op_help},     {"ops", op_names},        {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"call", call_function},
+                                         {"is_tensor", is_tensor},
+                                         {"is_buffer", is_buffer},
+                                         {"handle", handle_of},
+                                         {"set_printer", set_printer},
+                                         {"fail", raise},
+                                         {"memory", memory},
+                                         {"set_budget", set_budget},
+                                         {"threads", threads},
+                                         {"op_help", op_help},
+                                         {"ops", op_names},
+                                         {"module_text", module_text},
+                                         {NULL, NULL}};
     register_functions(L, b, core, functions);
     open_tensors(L, b, core);
     open_subscripts(L, b, core);

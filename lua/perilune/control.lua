@@ -245,17 +245,22 @@ function Plan:__tostring()
       or ("%d checkpoints"):format(self.checkpoints), self.peak_bytes/1e6, self.recomputation)
 end
 
---- Loops. pl.scan(step, state, n | xs, options) runs state, y... = step(state, x) n times, or along the first axis of xs (a tensor or a
---- tree of them); with a number, x is the step's number, 1 to n, a 0-d i64 tensor. State, inputs and outputs are trees. Returns the
---- final state, and each y stacked along a new first axis. The step is traced once.
----
---- Its gradient stores what the step's derivative reads. Options bound that: memory ("200MB" or bytes: when the states would take more,
---- the optimal binomial schedule of checkpoints computes them again), checkpoints (a number of them), disk (a folder, or how the name
---- of a file begins; with memory: states at every so many steps go to a file there, which vanishes with the gradient, and each step is
---- computed once more; as many states as fit the memory are in it at a time). The gradient is the same, bit for bit.
---- pl.scan:plan(step, state, n | xs, options) tells the predicted peak memory, bytes on disk and recomputation.
 control.scan = setmetatable({}, {
-  __call = function(_, ...) return run(...) end,
+  --- A loop: state, y... = step(state, x), n times, or along the first axis of xs (a tensor or a
+  --- tree of them); with a number, x is the step's number, 1 to n, a 0-d i64 tensor. State, inputs and outputs are trees. Returns the
+  --- final state, and each y stacked along a new first axis. The step is traced once.
+  ---
+  --- Its gradient stores what the step's derivative reads. Options bound that: memory ("200MB" or bytes: when the states would take more,
+  --- the optimal binomial schedule of checkpoints computes them again), checkpoints (a number of them), disk (a folder, or how the name
+  --- of a file begins; with memory: states at every so many steps go to a file there, which vanishes with the gradient, and each step is
+  --- computed once more; as many states as fit the memory are in it at a time). The gradient is the same, bit for bit.
+  --- pl.scan:plan(step, state, n | xs, options) tells the predicted peak memory, bytes on disk and recomputation.
+  ---@param step function
+  ---@param state any  tree
+  ---@param xs any  a number of steps, or a tree of tensors whose first axis is walked along
+  ---@param options? table  {memory, checkpoints, disk}
+  ---@return any ...
+  __call = function(_, step, state, xs, options) return run(step, state, xs, options) end,
   __index = {
     plan = function(_, step, state, xs, options)
       local p = prepare(step, state, xs, options)

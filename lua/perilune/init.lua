@@ -163,12 +163,27 @@ function pl.args(defaults)
   return values
 end
 
---- What the engine knows about an op: pl.help("softplus").
-function pl.help(name)
-  local h = type(name) == "string" and core.op_help(name)
-  if not h then core.fail(("there is no op '%s'"):format(tostring(name))) end
-  local options = #h.attributes > 0 and "   {" .. table.concat(h.attributes, ", ") .. "}" or ""
-  print(("%s: %s%s"):format(name, h.formula, options))
+pl.help = require "perilune.help"(pl)
+
+-- How many are true along the axes of a reduction (all without any), and of how many.
+local function trues(m, what, ...)
+  if not core.is_tensor(m) or m.dtype ~= "bool" then core.fail(("%s needs a tensor of bool (a comparison's result)"):format(what)) end
+  local count = core.sum(core.cast(m, "i64"), ...)
+  return count, m.count/math.max(count.count, 1), select("#", ...) == 0
+end
+
+--- Are all true? Of all entries a Lua boolean; along an axis, pl.all(m, 2) or {axis = 2}, a tensor of bool.
+function pl.all(m, ...)
+  local count, n, whole = trues(m, "all", ...)
+  if whole then return count:item() == n end
+  return count:eq(n)
+end
+
+--- Is any true? As pl.all.
+function pl.any(m, ...)
+  local count, _, whole = trues(m, "any", ...)
+  if whole then return count:item() > 0 end
+  return count:gt(0)
 end
 
 --- Bytes in use, at most, the budget, and how many values live; pl.memory(bytes) sets the budget.

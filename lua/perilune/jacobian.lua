@@ -244,8 +244,7 @@ function jacobian.jacobian(f, options)
 end
 
 --- The function x -> the Hessian of f at x, dense: {shape, shape} of x; for a tree, a tree of trees of such blocks. Forward over
---- reverse mode: one product for each element of x. (mode = "reverse" is for functions whose gradient has no forward mode:
---- loops with checkpoints.)
+--- reverse mode: one product for each element of x. (mode = "reverse" is for users' ops that have a vjp and no jvp.)
 ---@param f function  its first result has one element
 ---@param options? table  {wrt = 1, mode = "forward" | "reverse"}
 ---@return function

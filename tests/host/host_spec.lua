@@ -97,6 +97,25 @@ describe("the host", function()
     assert.is_truthy(text:find("alive\t2", 1, true), text)
   end)
 
+  it("pl.resume() goes on from Ctrl-C to the same bits", function()
+    -- an op in Lua inside a Newton residual inside a scan inside a compiled loss
+    local text = interrupted([[
+square = pl.op{forward = function(x) return x*x end, vjp = function(g, y, x) return 2*x*g end, jvp = function(t, y, x) return 2*x*t end}
+step = function(u, b) return (pl.newton(function(v) return 0.001*square(v) + v - u*b end, u)) end
+loss = pl.compile(function(p) return pl.sum((pl.scan(function(u) return step(u, p.b) end, p.a, 60000))^2) end)
+both = pl.value_and_grad(loss)
+x = {a = pl.linspace(1, 2, 5), b = 1.00001}
+v, g = both(x)
+print("stopped", v == nil)
+v, g = pl.resume()
+w, h = both(x)
+print("same", v:item() == w:item(), pl.all(g.a:eq(h.a)), g.b == h.b)
+]], 30)
+    assert.is_truthy(text:find("interrupted! pl.resume() goes on", 1, true), text)
+    assert.is_truthy(text:find("stopped\ttrue", 1, true), text)
+    assert.is_truthy(text:find("same\ttrue\ttrue\ttrue", 1, true), text)
+  end)
+
   it("Ctrl-C stops a minimization", function()
     local text = interrupted("r = pl.minimize(function(p) local s = p; for i = 1, 1e6 do s = pl.sin(s) + p end; return pl.sum(s) end, pl.ones(10))\nprint('alive')\n", 5)
     assert.is_truthy(text:find("interrupted!", 1, true), text)

@@ -135,6 +135,35 @@ describe("printing", function()
   end)
 end)
 
+describe("masks and help", function()
+  it("all and any", function()
+    local m = pl.tensor{{1, 2}, {3, 0}}:gt(0)
+    assert.are.same({false, true, true, false}, {pl.all(m), pl.any(m), pl.all(pl.zeros(0):gt(0)), pl.any(pl.zeros(0):gt(0))})
+    assert.are.same({true, false}, pl.all(m, 2):totable())
+    assert.are.same({true, true}, pl.any(m, {axis = 1}):totable())
+    assert.is_false(pcall(pl.all, pl.ones(2)))
+  end)
+
+  it("there is help for all there is", function()
+    local text, out = {}, print
+    _G.print = function(s) text[#text + 1] = s end
+    local ok, message = pcall(function()
+      for name, f in pairs(pl) do
+        local meta = getmetatable(f)
+        if type(f) == "function" or (type(f) == "table" and meta and meta.__call) then pl.help(name) end
+      end
+      text = {}
+      pl.help "scan"
+      pl.help "sparse.diags"
+    end)
+    _G.print = out
+    assert.is_true(ok, message)
+    assert.is_truthy(text[1]:find("pl.scan(step, state, xs, options)", 1, true) and text[1]:find("first axis", 1, true))
+    assert.is_truthy(text[2]:find("main diagonal", 1, true))
+    assert.is_false(pcall(pl.help, "nothing"))
+  end)
+end)
+
 describe("trees", function()
   it("are ordered, shared tensors are one variable, modules keep their metatable", function()
     local t = pl.ones(2)
