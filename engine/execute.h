@@ -55,7 +55,6 @@ typedef struct pl_executable {
   int n_values, n_units, n_late, n_copies, n_operands, n_constants, n_made;
   bool simple;           /* short, and without sub-programs */
   int64_t arena;         /* bytes of a frame's memory */
-  double flops;          /* of its elementwise ops and products, for print() */
   struct pl_frame *idle; /* a frame to use again */
 } pl_executable;
 
@@ -119,6 +118,7 @@ typedef struct {
   uint8_t n_in, n_reals_bytes;
   double reals[2];
   const char *name; /* of the kernel */
+  uint8_t ops;      /* that it does: two where a pair is joined */
   const pl_op *op;
   const pl_attr *slice; /* of slice_set and slice_add: fn is slice_block then, its second operand a region */
   uint32_t line;

@@ -74,10 +74,12 @@ static cost put_unit(writer *w, const pl_executable *e, int k, int depth) {
     const pl_group *g = q->group;
     char shape[PL_TEXT];
     put(w, "fused %s:", pl_shape_text(shape, g->rank, g->shape));
-    for (int m = 0; m < g->n_micro; m++) put(w, " %s", g->micro[m].name);
+    for (int m = 0; m < g->n_micro; m++) {
+      put(w, " %s", g->micro[m].name);
+      sum.flops += (double)g->count * g->micro[m].ops;
+    }
     for (int i = 0; i < g->n_external; i++)
       if (g->external[i].how != PL_READ_NUMBER) sum.bytes += (double)g->count * g->external[i].size;
-    sum.flops = (double)g->count * g->n_micro;
     put(w, "; reads");
     for (int i = 0; i < g->n_external; i++) {
       const pl_external *x = &g->external[i];

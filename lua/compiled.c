@@ -317,23 +317,20 @@ static void free_entry(lua_State *L, binding *b, entry *e) {
   free(e);
 }
 
+/* Are upvalues (function, index) and globals (environment, name) what they were when the entry was traced? */
 static bool upvalues_same(lua_State *L, const entry *e, int keys) {
-  int base = e->arguments.keys + e->results.keys;
-  for (int i = 0; i < e->n_upvalues; i++) {
+  int base = e->arguments.keys + e->results.keys, top = lua_gettop(L);
+  bool same = true;
+  for (int i = 0; i < e->n_upvalues && same; i++) {
     lua_rawgeti(L, keys, base + 3 * i + 1);
     lua_rawgeti(L, keys, base + 3 * i + 2);
-    int index = (int)lua_tointeger(L, -1);
-    lua_pop(L, 1);
-    bool same = false;
-    if (lua_getupvalue(L, -1, index)) {
-      lua_rawgeti(L, keys, base + 3 * i + 3);
-      same = lua_rawequal(L, -1, -2);
-      lua_pop(L, 2);
-    }
-    lua_pop(L, 1);
-    if (!same) return false;
+    if (lua_istable(L, -2)) lua_rawget(L, -2);
+    else if (!lua_getupvalue(L, -2, (int)lua_tointeger(L, -1))) same = false;
+    lua_rawgeti(L, keys, base + 3 * i + 3);
+    same = same && lua_rawequal(L, -1, -2);
+    lua_settop(L, top);
   }
-  return true;
+  return same;
 }
 
 /* What was captured may have gone (a value of a recording that ended), or been written (a buffer). */

@@ -673,6 +673,7 @@ static bool finish_group(build *u, int unit) {
                                         u->e->specs[s->operands[0]].dtype)
                    : NULL,
         .name = ops[i].kernel ? ops[i].kernel : s->op->name,
+        .ops = ops[i].kernel ? 2 : 1,
         .op = s->op,
         .line = s->line,
         .n_in = (uint8_t)ops[i].n};
@@ -686,8 +687,7 @@ static bool finish_group(build *u, int unit) {
       q->n_reals_bytes =
           (uint8_t)(pl_kernel_reals((char *)q->reals, u->e->specs[s->operands[0]].dtype, n, reals) - (char *)q->reals);
     }
-    g->work += s->op->work ? s->op->work : ops[i].kernel ? 2 : 1;
-    u->e->flops += (double)g->count;
+    g->work += s->op->work ? s->op->work : q->ops;
   }
   for (int i = 0; i < m->n; i++) {
     const step_ *s = &u->steps[m->list[i]];

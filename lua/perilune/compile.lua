@@ -1,12 +1,30 @@
 -- pl.compile: a function traced to a program once for each signature, and run in C from then on.
 local core = require "perilune.core"
 local control = require "perilune.control"
+local bytecode = require "jit.util"
 local program = core.program
 
 local compile = {}
 
--- Numbers, strings, booleans, tensors, random streams and functions among the upvalues of f, and of the functions among them: a flat list
--- function, index, value, ...
+-- The names of the globals that f and the functions inside it read: they stand in its bytecode, where the instruction that reads one
+-- is found by compiling one.
+local GGET = bit.band(bytecode.funcbc(loadstring "return x", 1), 0xff)
+local function globals_of(f, names)
+  for pc = 1, bytecode.funcinfo(f).bytecodes - 1 do
+    local instruction = bytecode.funcbc(f, pc)
+    if bit.band(instruction, 0xff) == GGET then names[bytecode.funck(f, -bit.rshift(instruction, 16) - 1)] = true end
+  end
+  local k, constant = 1, bytecode.funck(f, -1)
+  while constant ~= nil do
+    if type(constant) == "proto" then globals_of(constant, names) end
+    k = k + 1
+    constant = bytecode.funck(f, -k)
+  end
+  return names
+end
+
+-- Numbers, strings, booleans, tensors, random streams and functions among the upvalues and globals of f, and of the functions among them:
+-- a flat list function, index, value, ..., or environment, name, value, ...
 local function upvalues_of(f)
   local list, seen = {}, {}
   local function look(g)
@@ -22,6 +40,16 @@ local function upvalues_of(f)
         if kind == "function" then look(value) elseif program.is_compiled(value) then look(value:source()) end
       elseif kind == "function" or kind == "number" or kind == "string" or kind == "boolean" or kind == "userdata" then
         list[#list + 1], list[#list + 2], list[#list + 3] = g, i, value
+        if kind == "function" then look(value) end
+      end
+    end
+    if own then return end
+    local environment = debug.getfenv(g)
+    for name in pairs(globals_of(g, {})) do
+      local value = rawget(environment, name)
+      local kind = type(value)
+      if kind == "number" or kind == "string" or kind == "boolean" or kind == "userdata" or (kind == "function" and debug.getinfo(value, "S").what ~= "C") then
+        list[#list + 1], list[#list + 2], list[#list + 3] = environment, name, value
         if kind == "function" then look(value) end
       end
     end
@@ -142,8 +170,8 @@ program.methods(methods)
 --- backward, fused: results are those of f, bit for bit. While f is traced only shapes exist: reading a value (item, print, an if on
 --- it) is an error that names the line; pl.where, pl.cond, pl.scan and pl.while_loop take values into account.
 ---
---- It is traced again when a number, string, boolean, tensor, random stream or function among its upvalues (and those of functions
---- among them) has changed. Random streams that it captured go on from call to call, as those of f would. What it cannot see: globals,
+--- It is traced again when a number, string, boolean, tensor, random stream or function among its upvalues and globals (and those of
+--- functions among them) has changed. Random streams that it captured go on from call to call, as those of f would. What it cannot see:
 --- contents of tables it captured, and buffers' contents other than by making them again.
 ---
 --- The result is called like f; pl.grad, value_and_grad, jvp, hvp and minimize take it. Methods: print(...) shows the program for
