@@ -11,7 +11,7 @@ void pl_blas_threads(int threads) {
 
 int pl_threads(const pl_context *c) { return c->threads; }
 
-enum { WORTH_THREADS = 1 << 16 }; /* operations: about 30 us of arithmetic against 2 us to wake a team */
+enum { WORTH_THREADS = 3 << 14 }; /* operations: about 30 us of arithmetic against 2 us to wake a team */
 
 void pl_for(pl_context *c, pl_kernel kernel, const void *args, int64_t n, int64_t grain, double work) {
   if (n <= 0) return;
@@ -29,12 +29,15 @@ void pl_for(pl_context *c, pl_kernel kernel, const void *args, int64_t n, int64_
   if (most > 16 * grain) most = 16 * grain;
   if (piece < most) piece = most;
   if (piece < grain) piece = grain;
-  int64_t pieces = (n + piece - 1) / piece;
+  /* As many for each thread, and all of a length to within a grain. */
+  int64_t grains = (n + grain - 1) / grain, pieces = (n + piece - 1) / piece;
   int threads = pieces < c->threads ? (int)pieces : c->threads;
+  pieces = (pieces + threads - 1) / threads * threads;
+  if (pieces > grains) pieces = grains;
 #pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
   for (int64_t k = 0; k < pieces; k++) {
     if (pl_to_stop(c)) continue;
-    int64_t lo = k * piece, hi = lo + piece;
+    int64_t lo = grains * k / pieces * grain, hi = grains * (k + 1) / pieces * grain;
     kernel(args, lo, hi < n ? hi : n);
   }
   pl_interrupted(c);

@@ -57,15 +57,15 @@ describe("compile", function()
 
   it("is traced again when a global has changed", function()
     local env = setmetatable({}, {__index = _G})
-    local f = setfenv(assert(loadstring [[
+    local g = setfenv(assert(loadstring [[
       k, double = 2, function(x) return 2*x end
       return require("perilune").compile(function(x) local g = function(y) return double(y)*k end return g(x) end)
     ]]), env)()
-    assert.are.equal(12, f(3):item())
+    assert.are.equal(12, g(3):item())
     env.k = 5
-    assert.are.equal(30, f(3):item())
+    assert.are.equal(30, g(3):item())
     env.double = function(x) return x end
-    assert.are.equal(15, f(3):item())
+    assert.are.equal(15, g(3):item())
   end)
 
   it("takes numbers, trees, modules, and anything as arguments", function()
