@@ -1,10 +1,6 @@
 /* Programs on disk: round trips, and files that lie. */
 #include <math.h>
-#include <setjmp.h>
 #include <signal.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,9 +9,8 @@
 #include <sys/time.h>
 #include <unistd.h>
 
-#include <cmocka.h>
-
 #include "body.h"
+#include "helpers.h"
 #include "pattern.h"
 #include "sparse.h"
 
@@ -25,13 +20,6 @@ static char folder[] = "/tmp/perilune_archive_XXXXXX", path[64], other[64];
 static void ok(pl_context *c) {
   if (pl_error_status(c)) fail_msg("%s", pl_error_message(c));
 }
-#define assert_error(c, code, text)                                                       \
-  do {                                                                                    \
-    assert_int_equal(pl_error_status(c), code);                                           \
-    if (!strstr(pl_error_message(c), text)) fail_msg("message: %s", pl_error_message(c)); \
-    pl_clear(c);                                                                          \
-  } while (0)
-
 /* ---- files ---- */
 
 static unsigned char *read_file(const char *name, size_t *n) {
@@ -70,11 +58,6 @@ static pl_value op2(pl_context *c, const char *name, pl_value x, pl_value y, con
   return op(c, name, 2, (pl_value[]){x, y}, attrs);
 }
 static const pl_attr ALL[] = {{.type = PL_ATTR_INTS, .n = -1}, {.type = PL_ATTR_INT}};
-static pl_value vector(pl_context *c, int n, double first, double step) {
-  double x[MOST];
-  for (int i = 0; i < n; i++) x[i] = first + step * i;
-  return pl_tensor(c, PL_F64, 1, (int64_t[]){n}, x);
-}
 
 /* A program and all of its inputs: those of the trace, then what it captured. */
 typedef struct {
@@ -110,10 +93,10 @@ static program everything(pl_context *c) {
   pl_value x[3], out[8];
   uint8_t mask[] = {1, 0, 1, 1, 0, 1};
   int64_t index[] = {3, 1};
-  p.in[0] = op1(c, "reshape", vector(c, 6, 0.3, 0.2), &PL_INTS(2, ((int64_t[]){2, 3})));
+  p.in[0] = op1(c, "reshape", ramp(c, 6, 0.3, 0.2), &PL_INTS(2, ((int64_t[]){2, 3})));
   p.in[1] = pl_tensor(c, PL_BOOL, 2, (int64_t[]){2, 3}, mask);
   p.in[2] = pl_tensor(c, PL_I64, 1, (int64_t[]){2}, index);
-  pl_value owned = vector(c, 3, 2, 1);
+  pl_value owned = ramp(c, 3, 2, 1);
   begin(c, &p, &t, x);
   pl_set_line(c, pl_source(c, "model.lua"), 3);
   pl_value y = op1(c, "softplus", x[0], &PL_REALV(2.5));
@@ -168,8 +151,8 @@ static program loops(pl_context *c, int64_t checkpoints) {
   program p = {.n = 3};
   pl_trace *t;
   pl_value x[3], in[MOST], out[4];
-  p.in[0] = vector(c, N, 0.1, 0.1);
-  p.in[1] = op1(c, "reshape", vector(c, 6 * N, -1, 0.07), &PL_INTS(2, ((int64_t[]){6, N})));
+  p.in[0] = ramp(c, N, 0.1, 0.1);
+  p.in[1] = op1(c, "reshape", ramp(c, 6 * N, -1, 0.07), &PL_INTS(2, ((int64_t[]){6, N})));
   p.in[2] = pl_tensor(c, PL_F64, 0, NULL, &(double){1.3});
   begin(c, &p, &t, x);
   pl_set_line(c, pl_source(c, "loop.lua"), 12);
@@ -241,8 +224,8 @@ static program sparse(pl_context *c) {
   double v[3 * N - 2];
   for (int i = 0; i < 3 * N - 2; i++) v[i] = i % 3 == 0 ? 5 + i : -1;
   p.in[0] = pl_tensor(c, PL_F64, 1, (int64_t[]){3 * N - 2}, v);
-  p.in[1] = vector(c, N, 1, 0.5);
-  p.in[2] = op1(c, "reshape", vector(c, 4 * N, -1, 0.1), &PL_INTS(2, ((int64_t[]){4, N})));
+  p.in[1] = ramp(c, N, 1, 0.5);
+  p.in[2] = op1(c, "reshape", ramp(c, 4 * N, -1, 0.1), &PL_INTS(2, ((int64_t[]){4, N})));
   begin(c, &p, &t, x);
   pl_sparse a = matrix(c, x[0]), b = pl_sparse_multiply(c, a, a), k = pl_sparse_gram(c, a, x[1]);
   pl_value f = pl_sparse_factor(c, a, PL_SOLVER_KLU);
@@ -366,7 +349,7 @@ static void large(void **state) {
     program p = {.n = 1};
     pl_trace *t;
     pl_value x[1], out[1];
-    p.in[0] = vector(c, 1, 2, 0);
+    p.in[0] = ramp(c, 1, 2, 0);
     size_t size;
     int64_t count = 300000;
     if (k > 0) { /* a file of exactly one block before its checksum */
@@ -412,7 +395,7 @@ static void shared(void **state) {
     program p = {.n = 1};
     pl_trace *t;
     pl_value x[1], in[MOST];
-    p.in[0] = vector(c, 3, 1, 1);
+    p.in[0] = ramp(c, 3, 1, 1);
     begin(c, &p, &t, x);
     int n;
     in[0] = x[0];
@@ -454,12 +437,12 @@ static void resources(void **state) {
   (void)state;
   pl_context *c = pl_context_new();
   unlink(path);
-  pl_sparse a = matrix(c, vector(c, 3 * N - 2, 9, 7));
+  pl_sparse a = matrix(c, ramp(c, 3 * N - 2, 9, 7));
   pl_value f = pl_sparse_factor(c, a, PL_SOLVER_KLU);
   program p = {.n = 1};
   pl_trace *t;
   pl_value x[1], y;
-  p.in[0] = vector(c, N, 1, 1);
+  p.in[0] = ramp(c, N, 1, 1);
   begin(c, &p, &t, x);
   y = pl_sparse_solve(c, f, a, x[0], false);
   finish(c, &p, t, 1, &y);
@@ -468,9 +451,9 @@ static void resources(void **state) {
   assert_int_equal(access(path, F_OK), -1);
   drop(c, &p);
   p = (program){.n = 1};
-  p.in[0] = vector(c, N, 1, 1);
+  p.in[0] = ramp(c, N, 1, 1);
   begin(c, &p, &t, x);
-  y = pl_sparse_factor(c, matrix(c, op2(c, "add", vector(c, 3 * N - 2, 9, 7), x[0], NULL)), PL_SOLVER_KLU);
+  y = pl_sparse_factor(c, matrix(c, op2(c, "add", ramp(c, 3 * N - 2, 9, 7), x[0], NULL)), PL_SOLVER_KLU);
   pl_clear(c); /* shapes do not fit */
   y = pl_sparse_factor(c, (pl_sparse){a.pattern, op1(c, "reshape", x[0], &PL_INTS(1, &(int64_t){N}))}, PL_SOLVER_KLU);
   finish(c, &p, t, 1, &y);
@@ -496,8 +479,8 @@ static void wrong_factor(void **state) {
   program p = {.n = 2};
   pl_trace *t;
   pl_value x[2], y;
-  p.in[0] = vector(c, 2, 1, 1);
-  p.in[1] = vector(c, 3 * N - 2, 9, 7);
+  p.in[0] = ramp(c, 2, 1, 1);
+  p.in[1] = ramp(c, 3 * N - 2, 9, 7);
   begin(c, &p, &t, x);
   pl_sparse a = {(pl_object *)pl_pattern_new(c, 2, 2, (int32_t[]){0, 1, 2}, (int32_t[]){0, 1}), x[0]},
             b = matrix(c, x[1]);

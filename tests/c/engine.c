@@ -1,32 +1,12 @@
 /* The engine's own rules: handles, ownership, budget, recordings, derivatives. */
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include <cmocka.h>
-
+#include "helpers.h"
 #include "programs.h"
 #include "record.h"
-
-static pl_value vector(pl_context *c, int n, const double *x) { return pl_tensor(c, PL_F64, 1, (int64_t[]){n}, x); }
-static pl_value apply(pl_context *c, const char *op, pl_value x, pl_value y) {
-  pl_value in[] = {x, y};
-  return pl_apply1(c, pl_op_find(op), pl_op_inputs(pl_op_find(op)), in, NULL);
-}
-static const pl_attr ALL[] = {{.type = PL_ATTR_INTS, .n = -1}, {.type = PL_ATTR_INT}};
-static pl_value sum(pl_context *c, pl_value x) { return pl_apply1(c, pl_op_find("sum"), 1, &x, ALL); }
-
-#define assert_error(c, code, text)                                                       \
-  do {                                                                                    \
-    assert_int_equal(pl_error_status(c), code);                                           \
-    if (!strstr(pl_error_message(c), text)) fail_msg("message: %s", pl_error_message(c)); \
-    pl_clear(c);                                                                          \
-  } while (0)
 
 static void handles(void **state) {
   (void)state;
@@ -39,12 +19,12 @@ static void handles(void **state) {
   pl_value y = vector(c, 3, (double[]){4, 5, 6}); /* the same slot, another generation */
   assert_int_equal(pl_slot_index(x), pl_slot_index(y));
   assert_int_not_equal(x, y);
-  apply(c, "add", x, y);
+  two(c, "add", x, y);
   assert_error(c, PL_ERROR_STALE, "ended");
   pl_value z = vector(other, 3, (double[]){1, 1, 1});
-  apply(c, "add", y, z);
+  two(c, "add", y, z);
   assert_error(c, PL_ERROR_STALE, "another context");
-  apply(c, "add", y, PL_NONE);
+  two(c, "add", y, PL_NONE);
   assert_error(c, PL_ERROR_ARGUMENT, "missing");
   pl_release(c, y);
   pl_release(other, z);
@@ -56,10 +36,10 @@ static void errors_stick(void **state) {
   (void)state;
   pl_context *c = pl_context_new();
   pl_value x = vector(c, 3, (double[]){1, 2, 3}), y = vector(c, 4, (double[]){1, 2, 3, 4});
-  assert_int_equal(apply(c, "mul", x, y), PL_NONE);
-  assert_int_equal(apply(c, "mul", x, x), PL_NONE); /* a no-op while the error is set */
+  assert_int_equal(two(c, "mul", x, y), PL_NONE);
+  assert_int_equal(two(c, "mul", x, x), PL_NONE); /* a no-op while the error is set */
   assert_error(c, PL_ERROR_SHAPE, "{3} and {4}");
-  pl_value z = apply(c, "mul", x, x);
+  pl_value z = two(c, "mul", x, x);
   assert_true(((const double *)pl_data(c, z))[2] == 9);
   pl_context_free(c);
 }
@@ -97,8 +77,8 @@ static void failing_allocations(void **state) {
     pl_value y = PL_NONE;
     if (r) {
       y = in;
-      for (int i = 0; i < 40; i++) y = apply(c, "tanh", apply(c, "mul", y, in), PL_NONE);
-      y = sum(c, y);
+      for (int i = 0; i < 40; i++) y = one(c, "tanh", two(c, "mul", y, in));
+      y = total(c, y);
       pl_region_close(r);
       done = pl_region_vjp(r, 1, &y, NULL, &g, NULL, true);
       pl_region_free(r);
@@ -123,11 +103,11 @@ static void captured_parameter(void **state) {
   pl_value x = vector(c, 2, (double[]){1, 2}), in;
   const char *names[] = {"b"};
   pl_region *r = pl_region_open(c, 1, &x, names, &in);
-  apply(c, "mul", in, x);
+  two(c, "mul", in, x);
   assert_error(c, PL_ERROR_STATE, "parameter b is used directly");
   pl_region_close(r);
   pl_region_free(r);
-  pl_value y = apply(c, "mul", x, x); /* fine again */
+  pl_value y = two(c, "mul", x, x); /* fine again */
   assert_true(y != PL_NONE);
   pl_context_free(c);
 }
@@ -138,7 +118,7 @@ static void recording_owns(void **state) {
   pl_value x = vector(c, 2, (double[]){1, 2}), in, g;
   int64_t live = pl_live_values(c);
   pl_region *r = pl_region_open(c, 1, &x, NULL, &in);
-  pl_value a = apply(c, "mul", in, in), kept = apply(c, "exp", in, PL_NONE), y = sum(c, a);
+  pl_value a = two(c, "mul", in, in), kept = one(c, "exp", in), y = total(c, a);
   pl_retain(c, kept);
   pl_region_close(r);
   assert_true(pl_region_vjp(r, 1, &y, NULL, &g, NULL, true));
@@ -160,7 +140,7 @@ static void third_derivative(void **state) {
   pl_value x = pl_scalar(c, PL_F64, 2), in[3], g[3];
   pl_region *r[3];
   for (int k = 0; k < 3; k++) r[k] = pl_region_open(c, 1, k ? &in[k - 1] : &x, NULL, &in[k]);
-  pl_value y = apply(c, "square", apply(c, "square", in[2], PL_NONE), PL_NONE);
+  pl_value y = one(c, "square", one(c, "square", in[2]));
   for (int k = 2; k >= 0; k--) {
     pl_region_close(r[k]);
     assert_true(pl_region_vjp(r[k], 1, &y, NULL, &g[k], NULL, true));
@@ -178,10 +158,10 @@ static void masked_branch(void **state) {
   pl_value x = vector(c, 3, (double[]){0, 1, 4}), in, g;
   pl_region *r = pl_region_open(c, 1, &x, NULL, &in);
   pl_value zero = pl_constant(c, PL_F64, 0);
-  pl_value mask = apply(c, "gt", in, zero), root = apply(c, "sqrt", in, PL_NONE);
-  pl_value quotient = apply(c, "div", root, in); /* NaN at 0 */
+  pl_value mask = two(c, "gt", in, zero), root = one(c, "sqrt", in);
+  pl_value quotient = two(c, "div", root, in); /* NaN at 0 */
   pl_value parts[] = {mask, quotient, zero};
-  pl_value y = sum(c, pl_apply1(c, pl_op_find("where"), 3, parts, NULL));
+  pl_value y = total(c, pl_apply1(c, pl_op_find("where"), 3, parts, NULL));
   pl_region_close(r);
   assert_true(pl_region_vjp(r, 1, &y, NULL, &g, NULL, true));
   const double *d = pl_data(c, g);
@@ -226,9 +206,9 @@ static void sums_without_threads(void **state) {
   double *p = (double *)pl_data(c, x), exact = 0;
   for (int i = 0; i < N; i++) exact += p[i] = sin(i);
   pl_set_threads(c, 1);
-  double one = pl_item(c, sum(c, x));
+  double one = pl_item(c, total(c, x));
   pl_set_threads(c, 2);
-  double two = pl_item(c, sum(c, x));
+  double two = pl_item(c, total(c, x));
   assert_true(one == two);
   assert_true(fabs(one - exact) < 1e-9);
   pl_context_free(c);
@@ -245,9 +225,9 @@ static void interrupts(void **state) {
   pl_context *c = pl_context_new();
   pl_value x = vector(c, 2, (double[]){1, 2});
   stop_soon(c);
-  assert_int_equal(apply(c, "matmul", x, x), PL_NONE);
+  assert_int_equal(two(c, "matmul", x, x), PL_NONE);
   assert_error(c, PL_ERROR_INTERRUPT, "interrupted");
-  assert_true(apply(c, "matmul", x, x) != PL_NONE);
+  assert_true(two(c, "matmul", x, x) != PL_NONE);
   assert_true(late);
   pl_context_free(c);
 }
@@ -262,14 +242,14 @@ static void freed_within(void **state) {
   pl_scope_begin(c);
   pl_pause(c);
   pl_scope_begin(c);
-  pl_value y = apply(c, "mul", x, x);
+  pl_value y = two(c, "mul", x, x);
   pl_region_free(r);
-  assert_true(apply(c, "mul", y, y) != PL_NONE);
+  assert_true(two(c, "mul", y, y) != PL_NONE);
   pl_scope_end(c);
   assert_true(pl_data(c, y) == NULL);
   pl_clear(c);
   pl_resume(c);
-  assert_true(pl_recording(c) && apply(c, "mul", in, in) != PL_NONE); /* it is still there */
+  assert_true(pl_recording(c) && two(c, "mul", in, in) != PL_NONE); /* it is still there */
   pl_scope_end(c);
   assert_false(pl_recording(c));
   r = pl_region_open(c, 1, &x, NULL, &in);
@@ -288,7 +268,7 @@ static void freed_within(void **state) {
   pl_resume(c);
   pl_region_free(inner);
   pl_release(c, w);
-  assert_true(pl_recording(c) && apply(c, "mul", in, in) != PL_NONE);
+  assert_true(pl_recording(c) && two(c, "mul", in, in) != PL_NONE);
   pl_region_free(r);
   assert_int_equal(pl_live_values(c), live);
   pl_context_free(c);
@@ -300,7 +280,7 @@ static void ended_within(void **state) {
   pl_context *c = pl_context_new();
   pl_value x = vector(c, 2, (double[]){1, 2}), in, inner, g;
   pl_region *r = pl_region_open(c, 1, &x, NULL, &in), *q = pl_region_open(c, 1, &in, NULL, &inner);
-  pl_value y = sum(c, apply(c, "mul", inner, inner));
+  pl_value y = total(c, two(c, "mul", inner, inner));
   pl_region_close(q);
   pl_region_free(r);
   r = pl_region_open(c, 1, &x, NULL, &in);
@@ -325,7 +305,7 @@ static void borrowed(void **state) {
   assert_true(pl_data(c, x) == data); /* not copied */
   pl_value w = vector(c, 8, data);
   pl_region *r = pl_region_open(c, 1, &w, NULL, &in);
-  pl_value y = sum(c, apply(c, "mul", in, x));
+  pl_value y = total(c, two(c, "mul", in, x));
   pl_region_close(r);
   data[0] = 100;
   version++;

@@ -1,39 +1,18 @@
 /* Programs when something goes wrong in the middle: every allocation fails in turn, and every question whether to stop
  * is answered with yes. Nothing leaks, the next try works, and what was interrupted goes on to the same bits. */
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include <cmocka.h>
-
 #include "execute.h"
+#include "helpers.h"
 
-static pl_value vector(pl_context *c, int64_t n, double first, double step) {
-  pl_value v = pl_tensor(c, PL_F64, 1, &n, NULL);
-  for (int64_t i = 0; v != PL_NONE && i < n; i++) ((double *)pl_data(c, v))[i] = first + step * (double)i;
-  return v;
-}
-static pl_value one(pl_context *c, const char *op, pl_value x) { return pl_apply1(c, pl_op_find(op), 1, &x, NULL); }
-static pl_value two(pl_context *c, const char *op, pl_value x, pl_value y) {
-  return pl_apply1(c, pl_op_find(op), 2, (pl_value[]){x, y}, NULL);
-}
 /* Half of 2a: a product that is computed when the program is made ready. */
 static pl_value times(pl_context *c, double a, pl_value x) {
   return two(c, "mul", x, two(c, "mul", pl_constant(c, PL_F64, 2 * a), pl_constant(c, PL_F64, 0.5)));
 }
 static pl_value number(pl_context *c, double a, pl_value x) { return two(c, "add", x, pl_number(c, PL_F64, a)); }
-static pl_value total(pl_context *c, pl_value x) {
-  return pl_apply1(c, pl_op_find("sum"), 1, &x, (pl_attr[]){PL_INTS(-1, NULL), PL_INT(0)});
-}
-static pl_value slice(pl_context *c, pl_value x, int64_t start, int64_t step, int64_t count) {
-  pl_attr attrs[] = {PL_INTS(1, &start), PL_INTS(1, &step), PL_INTS(1, &count)};
-  return pl_apply1(c, pl_op_find("slice"), 1, &x, attrs);
-}
 
 /* ---- programs of functions, with what they capture ---- */
 
@@ -228,11 +207,11 @@ typedef struct {
 } arguments;
 
 static arguments arguments_of(pl_context *c, const scenario *s) {
-  arguments a = {{vector(c, s->n, 0.2, 0.8 / (double)s->n), PL_NONE, PL_NONE}};
-  pl_value flat = vector(c, s->n * (s->rows ? s->rows : 1), 0.9, 0.4 / (double)s->n);
+  arguments a = {{ramp(c, s->n, 0.2, 0.8 / (double)s->n), PL_NONE, PL_NONE}};
+  pl_value flat = ramp(c, s->n * (s->rows ? s->rows : 1), 0.9, 0.4 / (double)s->n);
   a.x[1] = s->rows ? pl_apply1(c, pl_op_find("reshape"), 1, &flat, &PL_INTS(2, ((int64_t[]){s->rows, s->n}))) : flat;
   if (s->rows) pl_release(c, flat);
-  a.x[2] = vector(c, s->n, 1.1, -0.3 / (double)s->n);
+  a.x[2] = ramp(c, s->n, 1.1, -0.3 / (double)s->n);
   outside = a.x[2];
   return a;
 }
@@ -273,13 +252,6 @@ static double *copied(pl_context *c, int n, const pl_value *v, size_t *count) {
 static void release_all(pl_context *c, int n, const pl_value *v) {
   for (int i = 0; i < n; i++) pl_release(c, v[i]);
 }
-
-#define assert_error(c, code, text)                                                       \
-  do {                                                                                    \
-    assert_int_equal(pl_error_status(c), code);                                           \
-    if (!strstr(pl_error_message(c), text)) fail_msg("message: %s", pl_error_message(c)); \
-    pl_clear(c);                                                                          \
-  } while (0)
 
 enum { GRADIENT, TANGENTS, RECORDED, MODES }; /* of a program, run; of the function, in a recording */
 

@@ -1,45 +1,17 @@
 /* Programs under stress: wide fused groups, long programs, too many inputs, arguments that do not fit. */
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-#include <cmocka.h>
-
 #include "execute.h"
+#include "helpers.h"
 #include "pattern.h"
 
-static pl_value vector(pl_context *c, int64_t n, double first, double step) {
-  pl_value v = pl_tensor(c, PL_F64, 1, &n, NULL);
-  for (int64_t i = 0; i < n; i++) ((double *)pl_data(c, v))[i] = first + step * (double)i;
-  return v;
-}
-static pl_value one(pl_context *c, const char *op, pl_value x) { return pl_apply1(c, pl_op_find(op), 1, &x, NULL); }
-static pl_value two(pl_context *c, const char *op, pl_value x, pl_value y) {
-  return pl_apply1(c, pl_op_find(op), 2, (pl_value[]){x, y}, NULL);
-}
-static pl_value slice(pl_context *c, pl_value x, int64_t start, int64_t step, int64_t count) {
-  pl_attr attrs[] = {PL_INTS(1, &start), PL_INTS(1, &step), PL_INTS(1, &count)};
-  return pl_apply1(c, pl_op_find("slice"), 1, &x, attrs);
-}
-static pl_value total(pl_context *c, pl_value x) {
-  return pl_apply1(c, pl_op_find("sum"), 1, &x, (pl_attr[]){PL_INTS(-1, NULL), PL_INT(0)});
-}
 static bool call(pl_context *c, pl_body *b, int n, const pl_value *in, pl_value *out) {
   return pl_apply(c, pl_op_find("call"), n, in, (pl_attr[]){PL_OBJECT(pl_body_object(b)), PL_INT(0)}, out);
 }
-
-#define assert_error(c, code, text)                                                       \
-  do {                                                                                    \
-    assert_int_equal(pl_error_status(c), code);                                           \
-    if (!strstr(pl_error_message(c), text)) fail_msg("message: %s", pl_error_message(c)); \
-    pl_clear(c);                                                                          \
-  } while (0)
 
 /* The sum over k of x_2k x_2k+1, where x_k is every third element from k on. */
 static pl_value windows(pl_context *c, pl_value x, int n, int64_t count) {
@@ -58,7 +30,7 @@ static void many_views(void **state) {
   pl_context *c = pl_context_new();
   for (int n = 20; n <= 300; n += n < 110 ? 1 : 37)
     for (int64_t count = 40; count <= 2000; count *= 50) {
-      pl_value x = vector(c, 3 * count + n, 0.5, 0.25), in, out = PL_NONE;
+      pl_value x = ramp(c, 3 * count + n, 0.5, 0.25), in, out = PL_NONE;
       pl_trace *t = pl_trace_like(c, 1, &x, 1, &in);
       pl_value y = windows(c, in, n, count);
       pl_body *b = pl_trace_end(c, t, 1, &y);
@@ -83,7 +55,7 @@ enum { MANY = 1024 };
 
 /* x_i y for all inputs but the last, y. */
 static pl_body *wide(pl_context *c, int n, bool sum) {
-  pl_value like = vector(c, 2, 1, 1), models[MANY], in[MANY], out[MANY];
+  pl_value like = ramp(c, 2, 1, 1), models[MANY], in[MANY], out[MANY];
   for (int i = 0; i < n; i++) models[i] = like;
   pl_trace *t = pl_trace_like(c, n, models, n, in);
   for (int i = 0; i < n - 1; i++) out[i] = two(c, "mul", in[i], in[n - 1]);
@@ -142,7 +114,7 @@ static bool as_cond(pl_context *c, int n, const pl_value *in, pl_value *out) {
  * possible; the context goes on either way. */
 static bool differentiated(pl_context *c, applied f, int n, double *g_last) {
   pl_value x[MANY], in[MANY], out[MANY + 1], g[MANY], t[MANY], dy[MANY];
-  for (int i = 0; i < n; i++) x[i] = vector(c, 2, 1, 0.5);
+  for (int i = 0; i < n; i++) x[i] = ramp(c, 2, 1, 0.5);
   pl_region *r = pl_region_open(c, n, x, NULL, in);
   bool ok = f(c, n, in, out), forward = false;
   pl_value y = PL_NONE;
@@ -196,12 +168,12 @@ static void many_inputs(void **state) {
     assert_true(last_fine >= 150);
   }
   assert_null(wide(c, MANY, false) ? NULL : (void *)c); /* 1,024 may be traced */
-  pl_value like = vector(c, 2, 1, 1), models[1] = {like}, in, sum;
+  pl_value like = ramp(c, 2, 1, 1), models[1] = {like}, in, sum;
   pl_trace *t = pl_trace_like(c, 1, models, 1, &in);
   sum = in;
   pl_value captured[MANY + 8];
   pl_pause(c);
-  for (int i = 0; i < MANY + 8; i++) captured[i] = vector(c, 2, i, 1);
+  for (int i = 0; i < MANY + 8; i++) captured[i] = ramp(c, 2, i, 1);
   pl_resume(c);
   for (int i = 0; i < MANY + 8; i++) sum = two(c, "add", sum, captured[i]);
   assert_null(pl_trace_end(c, t, 1, &sum));
@@ -215,7 +187,7 @@ static void many_inputs(void **state) {
 static void many_kept(void **state) {
   (void)state;
   pl_context *c = pl_context_new();
-  pl_value x = vector(c, 3, 0.3, 0.1), in, out, g[2];
+  pl_value x = ramp(c, 3, 0.3, 0.1), in, out, g[2];
   for (int how = 0; how < 2; how++) {
     pl_body *b = NULL;
     if (how) {
@@ -247,7 +219,7 @@ static void many_kept(void **state) {
 static void misfits(void **state) {
   (void)state;
   pl_context *c = pl_context_new();
-  pl_value x = vector(c, 2, 1, 1), m = pl_tensor(c, PL_F64, 2, (int64_t[]){3, 2}, NULL), out[4];
+  pl_value x = ramp(c, 2, 1, 1), m = pl_tensor(c, PL_F64, 2, (int64_t[]){3, 2}, NULL), out[4];
   pl_value bad[] = {pl_tensor(c, PL_F64, 2, (int64_t[]){4, 2}, NULL), pl_tensor(c, PL_F64, 2, (int64_t[]){3, 3}, NULL),
                     pl_tensor(c, PL_F32, 2, (int64_t[]){3, 2}, NULL), x};
   static const char *const said[] = {"first axis must have the 3 steps", "made for steps of f64 {2}",
@@ -346,7 +318,7 @@ static pl_value nested(pl_context *c, int depth, pl_value x) {
 static void deep(void **state) {
   (void)state;
   pl_context *c = pl_context_new();
-  pl_value x = vector(c, 1, 0.5, 0), in, y, g;
+  pl_value x = ramp(c, 1, 0.5, 0), in, y, g;
   for (int depth = 1; depth < 200; depth += depth < 40 ? 3 : 53) {
     pl_region *r = pl_region_open(c, 1, &x, NULL, &in);
     y = nested(c, depth, in);
@@ -386,7 +358,7 @@ static void long_programs(void **state) {
     for (int long_ = 0; long_ < 2; long_++)
       for (int repeat = 0; repeat < 4; repeat++) {
         pl_context *c = pl_context_new();
-        pl_value x = vector(c, 32, 0.1, 0.01), in, y;
+        pl_value x = ramp(c, 32, 0.1, 0.01), in, y;
         uint8_t need[] = {1}, reached[1];
         clock_t start = clock();
         pl_trace *t = pl_trace_like(c, 1, &x, 1, &in);

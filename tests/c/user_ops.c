@@ -1,34 +1,15 @@
 /* Ops that a host defines, and ops from C files, without Lua. */
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include <cmocka.h>
-
 #include "body.h"
+#include "helpers.h"
 #include "user_op.h"
 
-static pl_value vector(pl_context *c, int n, const double *x) { return pl_tensor(c, PL_F64, 1, (int64_t[]){n}, x); }
-static pl_value apply(pl_context *c, const char *op, pl_value x, pl_value y) {
-  pl_value in[] = {x, y};
-  return pl_apply1(c, pl_op_find(op), pl_op_inputs(pl_op_find(op)), in, NULL);
-}
-static const pl_attr ALL[] = {{.type = PL_ATTR_INTS, .n = -1}, {.type = PL_ATTR_INT}};
-static pl_value sum(pl_context *c, pl_value x) { return pl_apply1(c, pl_op_find("sum"), 1, &x, ALL); }
 static double at(pl_context *c, pl_value v, int i) { return ((const double *)pl_data(c, v))[i]; }
-
-#define assert_error(c, code, text)                                                       \
-  do {                                                                                    \
-    assert_int_equal(pl_error_status(c), code);                                           \
-    if (!strstr(pl_error_message(c), text)) fail_msg("message: %s", pl_error_message(c)); \
-    pl_clear(c);                                                                          \
-  } while (0)
 
 /* y = x^3, its vjp in operations */
 static int calls, released;
@@ -47,8 +28,8 @@ static bool cube_vjp(const pl_rule *r, const pl_value *in, pl_value *out) {
   pl_context *c = r->c;
   bool alone = pl_owns(c);
   if (alone) pl_scope_begin(c);
-  pl_value x2 = apply(c, "mul", in[2], in[2]), gx2 = apply(c, "mul", in[0], x2);
-  out[0] = apply(c, "mul", gx2, pl_constant(c, PL_F64, 3));
+  pl_value x2 = two(c, "mul", in[2], in[2]), gx2 = two(c, "mul", in[0], x2);
+  out[0] = two(c, "mul", gx2, pl_constant(c, PL_F64, 3));
   pl_retain(c, out[0]);
   if (alone) pl_scope_end(c);
   return out[0] != PL_NONE;
@@ -58,7 +39,7 @@ static void release(void *data) { ++*(int *)data; }
 static pl_value second(pl_context *c, const pl_op *op, pl_value x, pl_value t, bool forward_first) {
   pl_value in, y, g = PL_NONE, dy;
   pl_region *r = pl_region_open(c, 1, &x, NULL, &in);
-  y = sum(c, pl_apply1(c, op, 1, &in, NULL));
+  y = total(c, pl_apply1(c, op, 1, &in, NULL));
   if (forward_first) {
     pl_region_jvp(r, 1, &y, &t, &dy);
     pl_region_close(r);
@@ -67,11 +48,11 @@ static pl_value second(pl_context *c, const pl_op *op, pl_value x, pl_value t, b
     pl_region *inner;
     pl_value alias, ga;
     inner = pl_region_open(c, 1, &in, NULL, &alias);
-    y = sum(c, pl_apply1(c, op, 1, &alias, NULL));
+    y = total(c, pl_apply1(c, op, 1, &alias, NULL));
     pl_region_close(inner);
     pl_region_vjp(inner, 1, &y, NULL, &ga, NULL, false);
     pl_region_free(inner);
-    pl_value dot = sum(c, apply(c, "mul", ga, t));
+    pl_value dot = total(c, two(c, "mul", ga, t));
     pl_region_close(r);
     pl_region_vjp(r, 1, &dot, NULL, &g, NULL, true);
   }
@@ -124,7 +105,7 @@ static void defined(void **state) {
   op = pl_op_define(c, &d);
   pl_value in, g;
   pl_region *r = pl_region_open(c, 1, &x, NULL, &in);
-  y = sum(c, pl_apply1(c, op, 1, &in, NULL));
+  y = total(c, pl_apply1(c, op, 1, &in, NULL));
   pl_region_close(r);
   pl_region_vjp(r, 1, &y, NULL, &g, NULL, true);
   assert_error(c, PL_ERROR_TYPE, "op plain has no derivative; give vjp or jvp");
@@ -152,7 +133,7 @@ static void in_programs(void **state) {
     pl_region *r = pl_region_open(c, 1, &x, NULL, &in);
     bool ok = r != NULL;
     ok = ok && pl_apply(c, pl_op_find("scan"), 1, &in, attrs, &y);
-    if (ok) y = sum(c, y);
+    if (ok) y = total(c, y);
     pl_region_close(r);
     ok = ok && pl_region_vjp(r, 1, &y, NULL, &g, NULL, true);
     pl_region_free(r);
@@ -219,7 +200,7 @@ static void loaded(void **state) {
   pl_region *r = pl_region_open(c, 2, in, NULL, aliases);
   pl_value y = pl_apply1(c, op, 2, aliases, NULL), dy, t[] = {PL_ZERO, pl_scalar(c, PL_F64, 1)};
   for (int i = 0; i < N; i++) assert_true(fabs(at(c, y, i) - 0.5 * log1p(exp(x[i] / 0.5))) < 1e-14);
-  y = sum(c, y);
+  y = total(c, y);
   pl_region_jvp(r, 1, &y, t, &dy);
   pl_region_close(r);
   double db = at(c, dy, 0), expected = 0;
