@@ -77,8 +77,12 @@ typedef PL_REAL real;
   extern double f(double) __attribute__((const, nothrow, leaf, simd("notinbranch")));            \
   extern float f##f(float) __attribute__((const, nothrow, leaf, simd("notinbranch")));
 PL_VECTOR(exp) PL_VECTOR(log) PL_VECTOR(log1p) PL_VECTOR(expm1) PL_VECTOR(sin) PL_VECTOR(cos) PL_VECTOR(tan) PL_VECTOR(tanh)
-extern double pow(double, double) __attribute__((const, nothrow, leaf, simd("notinbranch")));
-extern float powf(float, float) __attribute__((const, nothrow, leaf, simd("notinbranch")));
+PL_VECTOR(asin) PL_VECTOR(acos) PL_VECTOR(atan) PL_VECTOR(sinh) PL_VECTOR(cosh) PL_VECTOR(asinh) PL_VECTOR(acosh) PL_VECTOR(atanh)
+PL_VECTOR(exp2) PL_VECTOR(log2) PL_VECTOR(log10) PL_VECTOR(cbrt) PL_VECTOR(erf) PL_VECTOR(erfc)
+#define PL_VECTOR2(f)                                                                            \
+  extern double f(double, double) __attribute__((const, nothrow, leaf, simd("notinbranch")));    \
+  extern float f##f(float, float) __attribute__((const, nothrow, leaf, simd("notinbranch")));
+PL_VECTOR2(pow) PL_VECTOR2(atan2) PL_VECTOR2(hypot)
 #endif
 #endif
 
@@ -96,6 +100,26 @@ extern float powf(float, float) __attribute__((const, nothrow, leaf, simd("notin
 #define sqrt(x) sqrtf(x)
 #define fabs(x) fabsf(x)
 #define floor(x) floorf(x)
+#define ceil(x) ceilf(x)
+#define trunc(x) truncf(x)
+#define rint(x) rintf(x)
+#define fmod(x, z) fmodf(x, z)
+#define asin(x) asinf(x)
+#define acos(x) acosf(x)
+#define atan(x) atanf(x)
+#define sinh(x) sinhf(x)
+#define cosh(x) coshf(x)
+#define asinh(x) asinhf(x)
+#define acosh(x) acoshf(x)
+#define atanh(x) atanhf(x)
+#define exp2(x) exp2f(x)
+#define log2(x) log2f(x)
+#define log10(x) log10f(x)
+#define cbrt(x) cbrtf(x)
+#define erf(x) erff(x)
+#define erfc(x) erfcf(x)
+#define atan2(x, z) atan2f(x, z)
+#define hypot(x, z) hypotf(x, z)
 #endif
 #endif
 #endif
