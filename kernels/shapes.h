@@ -20,6 +20,13 @@ typedef struct {
   int64_t r, inner, reverse;
 } scan_args;
 
+/* Places along the middle axis of {outer, r, inner}; work: 2 r numbers for each of {outer, inner}. */
+typedef struct {
+  const void *x, *z;
+  int64_t *y, *work;
+  int64_t r, inner, descending;
+} order_args;
+
 /* y[ys] (op) x[xs] over shape; row i of the axes before the last. */
 typedef struct {
   const void *x;

@@ -74,6 +74,13 @@ function pl.norm(x, what, ...)
   return norm(x, what, ...)
 end
 
+local trapezoid = core.trapezoid
+--- The integral of y by trapezoids along an axis: pl.trapezoid(y, {dx = 0.1}), or at places x, pl.trapezoid(y, x, {axis = 1}).
+function pl.trapezoid(y, x, ...)
+  if core.is_tensor(x) then return trapezoid({y, x}, ...) end
+  return trapezoid({y}, x, ...)
+end
+
 --- f(...) beside the recording: nothing in it is differentiated.
 function pl.constant(f, ...)
   if type(f) ~= "function" then core.fail(("constant needs a function, not %s"):format(type(f))) end

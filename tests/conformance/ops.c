@@ -402,8 +402,9 @@ static void conformance(void **state) {
       if (pass == 0)
         printf("%-16s %2d samples, %2d with derivatives: slope %.2f, dot %.1e, second %.1e, f32 %.1e\n", op->name,
                f.cases, f.derivatives, f.slope, f.dot, f.second, f.single);
-      /* the second pass finds all constants in place: nothing may stay */
-      if (pass == 1 && pl_live_values(c) > live + 4)
+      /* the second pass finds all constants in place, but for the 16 retired ones that the context holds: nothing else
+       * may stay */
+      if (pass == 1 && pl_live_values(c) > live + 16)
         fail_msg("%s leaks %lld values", op->name, (long long)(pl_live_values(c) - live));
     }
   pl_context_free(c);

@@ -1,0 +1,133 @@
+-- Order, moments and what is made of them, against figures worked out otherwise; conventions; bad input.
+local pl = require "perilune"
+
+local function same(t, want) assert.are.same(want, t:totable()) end
+local function near(a, b, tolerance) assert.is_true(math.abs(a - b) <= (tolerance or 1e-14)*(1 + math.abs(b)), ("%.17g is not %.17g"):format(a, b)) end
+local function fails(text, f, ...)
+  local ok, message = pcall(f, ...)
+  assert.is_false(ok)
+  assert.is_truthy(tostring(message):find(text, 1, true), message)
+end
+local nan = 0/0
+
+describe("order", function()
+  local x = pl.tensor{{3, 1, 2}, {-1, 5, 5}}
+  it("argmax and argmin: the first of equals; a NaN is found", function()
+    assert.are.same({5, 4}, {pl.argmax(x):item(), pl.argmin(x):item()})
+    same(pl.argmax(x, 2), {1, 2})
+    same(pl.argmin(x, {axis = 1, keep = true}), {{2, 1, 1}})
+    assert.are.same({2, 2}, {pl.argmax(pl.tensor{1, nan, 3, nan}):item(), pl.argmin(pl.tensor{1, nan, -3}):item()})
+    same(pl.argmax(pl.tensor({4, 9, 9}, {dtype = "i64"}), 1), 2)
+    fails("empty", pl.argmax, pl.zeros(0))
+    fails("one axis", pl.argmax, x, {1, 2})
+  end)
+
+  it("sort and argsort agree with Lua's, keep equals in order, NaN last", function()
+    local v = pl.rng(3):integers(1, 40, 501)
+    local list = v:totable()
+    local places = {}
+    for k = 1, #list do places[k] = k end
+    table.sort(places, function(a, b) if list[a] ~= list[b] then return list[a] < list[b] end return a < b end)
+    same(pl.argsort(v), places)
+    table.sort(list)
+    same(pl.sort(v), list)
+    same(pl.sort(x, {descending = true}), {{3, 2, 1}, {5, 5, -1}})
+    same(pl.argsort(x, {descending = true}), {{1, 3, 2}, {2, 3, 1}})
+    same(pl.sort(x, 1), {{-1, 1, 2}, {3, 5, 5}})
+    same(pl.argsort(pl.tensor{nan, 2, nan, 1}), {4, 2, 1, 3})
+    same(pl.sort(pl.zeros(2, 0)), {{}, {}})
+    fails("axis", pl.sort, pl.tensor(1))
+    -- the derivative is moved along
+    local g = pl.grad(function(p) return pl.sum(pl.sort(p)*pl.tensor{1, 2, 3}) end)(pl.tensor{30, 10, 20})
+    same(g, {3, 1, 2})
+  end)
+
+  it("take_along takes what argsort found, on any axis", function()
+    same(pl.take_along(x, pl.argsort(x, 1), 1), {{-1, 1, 2}, {3, 5, 5}})
+    same(pl.take_along(x, pl.tensor({{3}, {1}}, {dtype = "i64"})), {{2}, {-1}})
+    fails("take_along", pl.take_along, x, pl.tensor({{4}, {1}}, {dtype = "i64"})("1:1", ":"))
+    fails("out of", pl.take_along, pl.tensor{1, 2}, pl.tensor({3}, {dtype = "i64"}))
+  end)
+
+  it("median and quantile are NumPy's", function()
+    local v = pl.tensor{15, 20, 35, 40, 50}
+    assert.are.equal(35, pl.median(v):item())
+    near(pl.quantile(v, {q = 0.4}):item(), 29)
+    near(pl.quantile(v, 0.3):item(), 23)
+    assert.are.same({15, 50}, {pl.quantile(v, 0):item(), pl.quantile(v, 1):item()})
+    same(pl.median(x, 1), {1, 3, 3.5})
+    assert.are.equal(2.5, pl.median(pl.tensor({4, 1, 2, 3}, {dtype = "i64"})):item())
+    fails("between 0 and 1", pl.quantile, v, 1.5)
+    fails("no elements", pl.median, pl.zeros(0))
+  end)
+
+  it("searchsorted", function()
+    local s = pl.tensor{1, 2, 2, 3}
+    same(pl.searchsorted(s, pl.tensor{0, 1, 2, 2.5, 9}), {1, 1, 2, 4, 5})
+    same(pl.searchsorted(s, pl.tensor{0, 1, 2, 2.5, 9}, {right = true}), {1, 2, 4, 4, 5})
+    fails("vector", pl.searchsorted, x, pl.tensor{1})
+  end)
+end)
+
+describe("statistics", function()
+  it("var and std", function()
+    local v = pl.tensor{2, 4, 4, 4, 5, 5, 7, 9}
+    near(pl.var(v):item(), 4)
+    near(pl.std(v):item(), 2)
+    near(pl.var(v, {ddof = 1}):item(), 32/7)
+    near(pl.var(v + 1e8):item(), 4) -- no difference of large squares
+    same(pl.std(pl.tensor{{1, 3}, {2, 2}}, 2), {1, 0})
+    same(pl.grad(function(p) return pl.std(p) end)(pl.tensor{3, 3, 3}), {0, 0, 0})
+    fails("too few", pl.var, pl.tensor{1}, {ddof = 1})
+  end)
+
+  it("logsumexp and softmax neither overflow nor lose digits", function()
+    near(pl.logsumexp(pl.tensor{1000, 1000}):item(), 1000 + math.log(2))
+    near(pl.logsumexp(pl.tensor{-1000, -1001}):item(), -1000 + math.log(1 + math.exp(-1)))
+    assert.are.equal(-math.huge, pl.logsumexp(pl.tensor{-math.huge, -math.huge}):item())
+    assert.are.equal(math.huge, pl.logsumexp(pl.tensor{math.huge, 0}):item())
+    local s = pl.softmax(pl.tensor{{0, math.log(3)}, {800, -800}})
+    near(s:item(1, 1), 0.25)
+    near(s:item(1, 2), 0.75)
+    assert.are.same({1, 0}, {s:item(2, 1), s:item(2, 2)})
+    near(pl.log_softmax(pl.tensor{800, -800}):item(2), -1600)
+    near(pl.grad(function(p) return pl.logsumexp(p) end)(pl.tensor{1000, 1000}):item(1), 0.5)
+  end)
+
+  it("trapezoid converges with order 2, on uneven places too", function()
+    local function error_of(n, uneven)
+      local t = pl.linspace(0, 1, n)
+      if uneven then t = t^2 end
+      local y = pl.exp(t)
+      return math.abs((uneven and pl.trapezoid(y, t) or pl.trapezoid(y, {dx = 1/(n - 1)})):item() - (math.exp(1) - 1))
+    end
+    for _, uneven in ipairs{false, true} do
+      local order = math.log(error_of(101, uneven)/error_of(201, uneven))/math.log(2)
+      near(order, 2, 0.01)
+    end
+    same(pl.trapezoid(pl.tensor{{1, 2, 3}, {0, 0, 4}}), {4, 2})
+    same(pl.trapezoid(pl.tensor{{1, 2, 3}, {0, 0, 4}}, {axis = 1}), {0.5, 1, 3.5})
+    assert.are.equal(0, pl.trapezoid(pl.tensor{5}):item())
+    fails("as long as y", pl.trapezoid, pl.ones(3), pl.ones(4))
+    fails("no axis", pl.trapezoid, pl.tensor(1))
+  end)
+
+  it("segment_sum", function()
+    local k = pl.tensor({2, 1, 2}, {dtype = "i64"})
+    same(pl.segment_sum(pl.tensor{1, 2, 4}, k, 3), {2, 5, 0})
+    same(pl.segment_sum(pl.tensor{{1, 1}, {2, 2}, {4, 4}}, k, {n = 2}), {{2, 2}, {5, 5}})
+    same(pl.segment_sum(pl.tensor({1, 2, 4}, {dtype = "i64"}), k, 2), {2, 5})
+    fails("one for each row", pl.segment_sum, pl.ones(4), k, 2)
+    fails("out of", pl.segment_sum, pl.tensor{1, 2, 4}, k, 1)
+  end)
+
+  it("compiled, mapped and inside loops", function()
+    local x = pl.rng(1):normal(6, 5)
+    local function f(v) return pl.sum(pl.sort(v)*pl.softmax(v)) + pl.median(v)*pl.std(v) + pl.logsumexp(v) end
+    assert.are.equal(pl.compile(f)(x):item(), f(x):item())
+    local rows = pl.map(f, x)
+    for k = 1, 6 do near(rows:item(k), f(x(k, ":")):item(), 1e-13) end
+    pl.check_grad(f, x)
+    pl.check_grad(function(p) return pl.sum((pl.scan(function(s) return 0.5*s + pl.softmax(s)*p end, p, 3))) end, x)
+  end)
+end)
