@@ -20,6 +20,7 @@ pl.compile = require("perilune.compile").compile
 pl.load_program = require("perilune.program_file").load_program
 
 pl.map = require "perilune.map"
+pl.einsum = require "perilune.einsum"
 local user_op = require "perilune.user_op"
 pl.op, pl.load_op = user_op.op, user_op.load_op
 
@@ -72,6 +73,40 @@ local norm = core.norm
 function pl.norm(x, what, ...)
   if what == "max" then return norm(x, {order = math.huge}) end
   return norm(x, what, ...)
+end
+
+--- Parts of x along an axis, as a list: of so many equal ones, pl.split(x, 3), or of these sizes, pl.split(x, {2, 5}, {axis = 2}).
+---@param x any
+---@param parts number|table
+---@param options? table  {axis = 1}
+---@return table
+function pl.split(x, parts, options)
+  local axis = 1
+  for key, value in pairs(options or {}) do
+    if key ~= "axis" then core.fail(("split has no option '%s'; it has axis"):format(tostring(key))) end
+    axis = value
+  end
+  if not core.is_tensor(x) then core.fail(("split needs a tensor, not %s"):format(type(x))) end
+  if axis < 0 then axis = axis + x.rank + 1 end
+  local n = x.shape[axis]
+  if not n then core.fail(("split: there is no axis %s among %d"):format(tostring(axis), x.rank)) end
+  if type(parts) == "number" then
+    if parts < 1 or n % parts ~= 0 then core.fail(("split: %d entries are not %s equal parts; give a list of sizes"):format(n, tostring(parts))) end
+    local size = n/parts
+    local sizes = {}
+    for k = 1, parts do sizes[k] = size end
+    parts = sizes
+  end
+  local out, first, selection, total = {}, 1, {}, 0
+  for _, size in ipairs(parts) do total = total + size end
+  if total ~= n then core.fail(("split: the sizes add up to %s, not %d"):format(tostring(total), n)) end
+  for a = 1, x.rank do selection[a] = ":" end
+  for k, size in ipairs(parts) do
+    selection[axis] = {first, first + size - 1}
+    out[k] = x(unpack(selection))
+    first = first + size
+  end
+  return out
 end
 
 local trapezoid = core.trapezoid

@@ -1,0 +1,382 @@
+/* arrange.c: repeating, shifting, triangles, diagonals, products of all pairs: composites of moves, which have the
+ * derivatives. */
+#include <math.h>
+#include <string.h>
+
+#include "../op.h"
+
+#define EXPAND(name)                                                                                         \
+  static bool name##_expand(pl_context *c, const pl_op *op, int n, const pl_value *in, const pl_attr *attrs, \
+                            pl_value *out)
+#define UNUSED (void)op, (void)n, (void)attrs
+
+/* A copy of the shape: slots move when values are made. False: an error is set. */
+static bool shape_of(pl_context *c, pl_value x, pl_slot *copy) {
+  pl_slot *s = pl_slot_get(c, x);
+  if (s) *copy = *s;
+  return s != NULL;
+}
+static int axis_of(pl_context *c, const pl_op *op, const pl_value *in, int64_t axis, int rank) {
+  pl_slot *s = pl_slot_get(c, in[0]);
+  pl_call call = {c, op, 1, &s, in, NULL};
+  return pl_axis(&call, axis, rank);
+}
+static void split(const pl_slot *x, int axis, int64_t *outer, int64_t *inner) {
+  *outer = *inner = 1;
+  for (int a = 0; a < axis; a++) *outer *= x->shape[a];
+  for (int a = axis + 1; a < x->rank; a++) *inner *= x->shape[a];
+}
+/* x with size r along an axis that had another. */
+static pl_value with_size(pl_context *c, pl_value x, const pl_slot *like, int axis, int64_t r) {
+  int64_t shape[PL_MAX_RANK];
+  for (int a = 0; a < like->rank; a++) shape[a] = a == axis ? r : like->shape[a];
+  return pl_reshape_to(c, x, like->rank, shape);
+}
+static pl_value spread(pl_context *c, pl_value x, int rank, const int64_t *shape) {
+  return pl_call1(c, PL_OP(broadcast_to), x, &PL_INTS(rank, shape));
+}
+static pl_value sliced(pl_context *c, pl_value x, int rank, const int64_t *start, const int64_t *step,
+                       const int64_t *count) {
+  return pl_call1(c, PL_OP(slice), x, (pl_attr[]){PL_INTS(rank, start), PL_INTS(rank, step), PL_INTS(rank, count)});
+}
+static bool done(pl_value out) { return out != PL_NONE; }
+static bool bad_count(pl_context *c, const pl_op *op, int64_t n) {
+  pl_error(c, PL_ERROR_ARGUMENT, "%s: %lld is no number of times", op->name, (long long)n);
+  return false;
+}
+
+EXPAND(tile) { /* axis by axis: {outer, r inner} -> {outer, times, r inner} */
+  (void)n;
+  pl_slot x;
+  if (!shape_of(c, in[0], &x)) return false;
+  int times = attrs[0].n, rank = times > x.rank ? times : x.rank;
+  int64_t shape[PL_MAX_RANK];
+  if (rank > PL_MAX_RANK) {
+    pl_error(c, PL_ERROR_SHAPE, "tile: %d axes; at most %d are possible", rank, PL_MAX_RANK);
+    return false;
+  }
+  for (int a = 0; a < rank; a++) shape[a] = a < rank - x.rank ? 1 : x.shape[a - (rank - x.rank)];
+  pl_value v = pl_reshape_to(c, in[0], rank, shape);
+  for (int a = rank - times; a < rank; a++) {
+    int64_t k = attrs[0].list[a - (rank - times)], outer = 1, inner = 1;
+    if (k < 0) return bad_count(c, op, k);
+    for (int b = 0; b < a; b++) outer *= shape[b];
+    for (int b = a; b < rank; b++) inner *= shape[b];
+    if (k != 1) {
+      v = spread(c, pl_reshape_to(c, v, 3, (int64_t[]){outer, 1, inner}), 3, (int64_t[]){outer, k, inner});
+      shape[a] *= k;
+      v = pl_reshape_to(c, v, rank, shape);
+    }
+  }
+  return done(out[0] = v);
+}
+EXPAND(repeat_interleave) {
+  (void)n;
+  pl_slot x;
+  int64_t k = attrs[0].i, outer, inner;
+  if (!shape_of(c, in[0], &x)) return false;
+  int axis = axis_of(c, op, in, attrs[1].i, x.rank);
+  if (axis < 0) return false;
+  if (k < 0) return bad_count(c, op, k);
+  split(&x, axis, &outer, &inner);
+  int64_t rows = outer * x.shape[axis];
+  pl_value v = spread(c, pl_reshape_to(c, in[0], 3, (int64_t[]){rows, 1, inner}), 3, (int64_t[]){rows, k, inner});
+  return done(out[0] = with_size(c, v, &x, axis, k * x.shape[axis]));
+}
+EXPAND(roll) {
+  (void)n;
+  pl_slot x;
+  if (!shape_of(c, in[0], &x)) return false;
+  int axis = axis_of(c, op, in, attrs[1].i, x.rank);
+  if (axis < 0) return false;
+  int64_t r = x.shape[axis], k = r ? ((attrs[0].i % r) + r) % r : 0;
+  int64_t start[PL_MAX_RANK] = {0}, step[PL_MAX_RANK], count[PL_MAX_RANK];
+  if (k == 0) return done(out[0] = PL_UNARY(identity, c, in[0]));
+  for (int a = 0; a < x.rank; a++) {
+    step[a] = 1;
+    count[a] = x.shape[a];
+  }
+  start[axis] = r - k;
+  count[axis] = k;
+  pl_value parts[2] = {sliced(c, in[0], x.rank, start, step, count)};
+  start[axis] = 0;
+  count[axis] = r - k;
+  parts[1] = sliced(c, in[0], x.rank, start, step, count);
+  return done(out[0] = pl_apply1(c, PL_OP(concat), 2, parts, &PL_INT(axis)));
+}
+
+/* ---- triangles and diagonals of the last two axes ---- */
+
+static bool matrices(pl_context *c, const pl_op *op, const pl_value *in, pl_slot *x) {
+  if (!shape_of(c, in[0], x)) return false;
+  if (x->rank >= 2) return true;
+  pl_slot *s = pl_slot_get(c, in[0]);
+  pl_call call = {c, op, 1, &s, in, NULL};
+  pl_shape_error(&call, "matrices are needed, on the last two axes");
+  return false;
+}
+static bool triangle(pl_context *c, const pl_op *op, const pl_value *in, int64_t k, bool lower, pl_value *out) {
+  pl_slot x;
+  if (!matrices(c, op, in, &x)) return false;
+  int64_t m = x.shape[x.rank - 2], columns = x.shape[x.rank - 1];
+  pl_attr rows[] = {PL_REALV((double)k), PL_REALV(1), PL_INT(m), PL_INT(PL_I64)},
+          across[] = {PL_REALV(0), PL_REALV(1), PL_INT(columns), PL_INT(PL_I64)};
+  pl_value i = pl_reshape_to(c, pl_apply1(c, PL_OP(range), 0, NULL, rows), 2, (int64_t[]){m, 1}); /* row + k */
+  pl_value j = pl_apply1(c, PL_OP(range), 0, NULL, across);
+  pl_value inside = lower ? PL_BINARY(le, c, j, i) : PL_BINARY(ge, c, j, i);
+  return done(*out = pl_call3(c, PL_OP(where), inside, in[0], pl_like(c, in[0], 0), NULL));
+}
+EXPAND(tril) {
+  (void)n;
+  return triangle(c, op, in, attrs[0].i, true, out);
+}
+EXPAND(triu) {
+  (void)n;
+  return triangle(c, op, in, attrs[0].i, false, out);
+}
+EXPAND(diagonal) { /* every (columns + 1)-th of the rows laid end to end */
+  (void)n;
+  pl_slot x;
+  if (!matrices(c, op, in, &x)) return false;
+  int rank = x.rank - 1;
+  int64_t m = x.shape[rank - 1], q = x.shape[rank], k = attrs[0].i;
+  int64_t length = k >= 0 ? (m < q - k ? m : q - k) : (m + k < q ? m + k : q), first = k >= 0 ? k : -k * q;
+  int64_t shape[PL_MAX_RANK], start[PL_MAX_RANK] = {0}, step[PL_MAX_RANK], count[PL_MAX_RANK];
+  if (length < 0) length = 0;
+  for (int a = 0; a < rank; a++) {
+    shape[a] = count[a] = x.shape[a];
+    step[a] = 1;
+  }
+  shape[rank - 1] = m * q;
+  start[rank - 1] = length ? first : 0;
+  step[rank - 1] = q + 1;
+  count[rank - 1] = length;
+  return done(out[0] = sliced(c, pl_reshape_to(c, in[0], rank, shape), rank, start, step, count));
+}
+EXPAND(trace) {
+  (void)n, (void)op;
+  pl_value d = pl_call1(c, PL_OP(diagonal), in[0], attrs);
+  int64_t last = -1;
+  return done(out[0] = pl_call1(c, PL_OP(sum), d, (pl_attr[]){PL_INTS(1, &last), PL_INT(0)}));
+}
+EXPAND(diag) {
+  (void)n;
+  pl_slot x;
+  if (!shape_of(c, in[0], &x)) return false;
+  if (x.rank == 2) return done(out[0] = pl_call1(c, PL_OP(diagonal), in[0], attrs));
+  if (x.rank != 1) {
+    pl_slot *s = pl_slot_get(c, in[0]);
+    pl_call call = {c, op, 1, &s, in, NULL};
+    pl_shape_error(&call, "it takes a vector, or a matrix");
+    return false;
+  }
+  int64_t k = attrs[0].i, size = x.shape[0] + (k < 0 ? -k : k), flat = size * size;
+  int64_t start = x.shape[0] ? (k < 0 ? -k * size : k) : 0, step = size + 1, count = x.shape[0];
+  pl_value both[] = {pl_apply1(c, PL_OP(zeros), 0, NULL, (pl_attr[]){PL_INTS(1, &flat), PL_INT(x.dtype)}), in[0]};
+  pl_attr region[] = {PL_INTS(1, &start), PL_INTS(1, &step), PL_INTS(1, &count)};
+  pl_value v = pl_apply1(c, PL_OP(slice_set), 2, both, region);
+  return done(out[0] = pl_reshape_to(c, v, 2, (int64_t[]){size, size}));
+}
+
+/* ---- all pairs ---- */
+
+EXPAND(outer) {
+  UNUSED;
+  pl_slot x, z;
+  if (!shape_of(c, in[0], &x) || !shape_of(c, in[1], &z)) return false;
+  return done(out[0] = PL_BINARY(mul, c, pl_reshape_to(c, in[0], 2, (int64_t[]){x.count, 1}),
+                                 pl_reshape_to(c, in[1], 2, (int64_t[]){1, z.count})));
+}
+EXPAND(kron) {
+  pl_slot x, z;
+  if (!shape_of(c, in[0], &x) || !shape_of(c, in[1], &z)) return false;
+  (void)n, (void)attrs;
+  if (x.rank != 2 || z.rank != 2) {
+    pl_slot *s[] = {pl_slot_get(c, in[0]), pl_slot_get(c, in[1])};
+    pl_call call = {c, op, 2, s, in, NULL};
+    pl_shape_error(&call, "two matrices are needed");
+    return false;
+  }
+  pl_value a = pl_reshape_to(c, in[0], 4, (int64_t[]){x.shape[0], 1, x.shape[1], 1}),
+           b = pl_reshape_to(c, in[1], 4, (int64_t[]){1, z.shape[0], 1, z.shape[1]});
+  int64_t shape[] = {(int64_t)x.shape[0] * z.shape[0], (int64_t)x.shape[1] * z.shape[1]};
+  return done(out[0] = pl_reshape_to(c, PL_BINARY(mul, c, a, b), 2, shape));
+}
+
+/* ---- axes ---- */
+
+EXPAND(unsqueeze) {
+  (void)n;
+  pl_slot x;
+  if (!shape_of(c, in[0], &x)) return false;
+  int axis = axis_of(c, op, in, attrs[0].i, x.rank + 1);
+  if (axis < 0) return false;
+  if (x.rank == PL_MAX_RANK) {
+    pl_error(c, PL_ERROR_SHAPE, "unsqueeze: at most %d axes are possible", PL_MAX_RANK);
+    return false;
+  }
+  int64_t shape[PL_MAX_RANK];
+  for (int a = 0, b = 0; a <= x.rank; a++) shape[a] = a == axis ? 1 : x.shape[b++];
+  return done(out[0] = pl_reshape_to(c, in[0], x.rank + 1, shape));
+}
+EXPAND(squeeze) {
+  (void)n;
+  pl_slot x;
+  if (!shape_of(c, in[0], &x)) return false;
+  pl_slot *s = pl_slot_get(c, in[0]);
+  pl_call call = {c, op, 1, &s, in, attrs};
+  uint32_t set;
+  if (!pl_axes(&call, &attrs[0], x.rank, &set)) return false;
+  int64_t shape[PL_MAX_RANK];
+  int rank = 0;
+  for (int a = 0; a < x.rank; a++) {
+    bool named = set >> a & 1;
+    if (named && attrs[0].n >= 0 && x.shape[a] != 1) {
+      char text[PL_TEXT];
+      pl_error(c, PL_ERROR_SHAPE, "squeeze: axis %d of shape %s has %d elements, not one", a + 1,
+               pl_shape_text(text, x.rank, x.shape), x.shape[a]);
+      return false;
+    }
+    if (!named || x.shape[a] != 1) shape[rank++] = x.shape[a];
+  }
+  return done(out[0] = pl_reshape_to(c, in[0], rank, shape));
+}
+EXPAND(expand) {
+  (void)n;
+  pl_slot x;
+  if (!shape_of(c, in[0], &x)) return false;
+  int64_t shape[PL_MAX_RANK], ones[PL_MAX_RANK];
+  int rank = x.rank + attrs[0].n;
+  if (rank > PL_MAX_RANK) {
+    pl_error(c, PL_ERROR_SHAPE, "%s: %d axes; at most %d are possible", op->name, rank, PL_MAX_RANK);
+    return false;
+  }
+  for (int a = 0; a < rank; a++) {
+    ones[a] = a < x.rank ? x.shape[a] : 1;
+    shape[a] = a < x.rank ? x.shape[a] : attrs[0].list[a - x.rank];
+  }
+  return done(out[0] = spread(c, pl_reshape_to(c, in[0], rank, ones), rank, shape));
+}
+EXPAND(take) {
+  UNUSED;
+  pl_value both[] = {PL_UNARY(ravel, c, in[0]), in[1]};
+  return done(out[0] = pl_apply1(c, PL_OP(gather), 2, both, &PL_INT(0)));
+}
+EXPAND(rms) { /* by the norm, whose derivative is 0 at 0 */
+  (void)n;
+  pl_slot x, y;
+  if (!shape_of(c, in[0], &x)) return false;
+  pl_value v = x.dtype > PL_F32 ? pl_cast(c, in[0], PL_F64) : in[0], s = pl_call1(c, PL_OP(norm2), v, attrs);
+  if (!shape_of(c, s, &y)) return false;
+  if (x.count == 0 && y.count > 0) {
+    pl_error(c, PL_ERROR_SHAPE, "%s of no elements", op->name);
+    return false;
+  }
+  double each = y.count ? (double)x.count / (double)y.count : 1;
+  return done(out[0] = PL_BINARY(div, c, s, pl_like(c, s, sqrt(each))));
+}
+
+/* ---- samples ---- */
+
+#define SAMPLE(name) static bool name##_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s)
+static bool tensors(pl_context *c, pl_sampler_random *r, int k, pl_sample *s) {
+  s->n = 1;
+  if (k == 0) s->in[0] = pl_sample_tensor(c, r, 0.5, 1.5, 2, 3, 4);
+  if (k == 1) s->in[0] = pl_sample_tensor(c, r, 0.5, 1.5, 3, 2, 3, 3);
+  if (k == 2) s->in[0] = pl_sample_tensor(c, r, 0.5, 1.5, 2, 4, 1);
+  return k <= 2;
+}
+#define LIST(slot, ...)                                                                \
+  (memcpy(s->lists[slot], (int64_t[]){__VA_ARGS__}, sizeof((int64_t[]){__VA_ARGS__})), \
+   s->attrs[slot] = PL_INTS(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t), s->lists[slot]))
+SAMPLE(tile) {
+  if (k == 0) LIST(0, 2, 3);
+  if (k == 1) LIST(0, 2);
+  if (k == 2) LIST(0, 2, 1, 3);
+  return tensors(c, r, k, s);
+}
+SAMPLE(repeat) {
+  s->attrs[0] = PL_INT(k + 1);
+  s->attrs[1] = PL_INT(k == 1 ? 1 : -1);
+  return tensors(c, r, k, s);
+}
+SAMPLE(roll) {
+  s->attrs[0] = PL_INT(k == 0 ? 1 : k == 1 ? -2 : 5);
+  s->attrs[1] = PL_INT(k == 2 ? 0 : -1);
+  return tensors(c, r, k, s);
+}
+SAMPLE(offset) {
+  s->attrs[0] = PL_INT(k == 0 ? 0 : k == 1 ? 1 : -1);
+  return tensors(c, r, k, s);
+}
+SAMPLE(diag) {
+  s->n = 1;
+  s->attrs[0] = PL_INT(k == 0 ? 0 : k == 1 ? 2 : -1);
+  s->in[0] = k < 2 ? pl_sample_tensor(c, r, -1, 1, 1, 4) : pl_sample_tensor(c, r, -1, 1, 2, 3, 4);
+  return k <= 2;
+}
+SAMPLE(pairs) {
+  if (k > 0) return false;
+  s->n = 2;
+  s->in[0] = pl_sample_tensor(c, r, -1, 1, 2, 2, 3);
+  s->in[1] = pl_sample_tensor(c, r, -1, 1, 2, 3, 2);
+  return true;
+}
+SAMPLE(unsqueeze) {
+  s->attrs[0] = PL_INT(k - 1);
+  return tensors(c, r, k, s);
+}
+SAMPLE(squeeze) {
+  s->attrs[0] = PL_INTS(-1, NULL);
+  if (k == 2) LIST(0, 1);
+  return tensors(c, r, k, s);
+}
+SAMPLE(expand) {
+  LIST(0, 2, 3);
+  return tensors(c, r, k, s);
+}
+SAMPLE(take) {
+  if (!tensors(c, r, k, s)) return false;
+  s->in[s->n++] = pl_tensor(c, PL_I64, 2, (int64_t[]){2, 2}, (int64_t[]){1, 3, 3, 4});
+  return true;
+}
+SAMPLE(rms) {
+  s->attrs[0] = PL_INTS(-1, NULL);
+  if (k == 1) LIST(0, 0, 2);
+  s->attrs[1] = PL_INT(k == 1);
+  return tensors(c, r, k, s);
+}
+
+#define ARRANGE(op, text, inputs_, smp)                                                                       \
+  .name = #op, .formula = text, .kind = PL_COMPOSITE, .inputs = inputs_, .outputs = 1, .expand = op##_expand, \
+  .sample = smp##_sample
+#define OFFSET                        \
+  {                                   \
+    { "offset", PL_AS_INT, false, 0 } \
+  }
+
+pl_op pl_ops_arrange[] = {
+    {ARRANGE(tile, "repeated as a whole, so many times along each axis (of the last ones, or new leading ones)", 1,
+             tile),
+     .attrs = {{"times", PL_AS_INTS, true, 0}}},
+    {ARRANGE(repeat_interleave, "each element n times along an axis (the last by default)", 1, repeat),
+     .attrs = {{"n", PL_AS_INT, true, 0}, {"axis", PL_AS_AXIS, false, -1}}},
+    {ARRANGE(roll, "shifted around along an axis (the last by default): element k goes to k + shift", 1, roll),
+     .attrs = {{"shift", PL_AS_INT, true, 0}, {"axis", PL_AS_AXIS, false, -1}}},
+    {ARRANGE(tril, "the lower triangle of matrices, 0 above the diagonal `offset`", 1, offset), .attrs = OFFSET},
+    {ARRANGE(triu, "the upper triangle of matrices, 0 below the diagonal `offset`", 1, offset), .attrs = OFFSET},
+    {ARRANGE(diagonal, "the diagonal of matrices, `offset` columns to the right", 1, offset), .attrs = OFFSET},
+    {ARRANGE(trace, "the sum of the diagonal of matrices", 1, offset), .attrs = OFFSET},
+    {ARRANGE(diag, "a matrix with a vector on its diagonal; of a matrix, its diagonal", 1, diag), .attrs = OFFSET},
+    {ARRANGE(outer, "x_i z_j of all elements", 2, pairs)},
+    {ARRANGE(kron, "the Kronecker product of two matrices", 2, pairs)},
+    {ARRANGE(unsqueeze, "with a new axis of size 1", 1, unsqueeze), .attrs = {{"axis", PL_AS_AXIS, true, 0}}},
+    {ARRANGE(squeeze, "without axes of size 1 (all by default)", 1, squeeze),
+     .attrs = {{"axis", PL_AS_AXES, false, 0}}},
+    {ARRANGE(expand, "repeated along new axes behind the others", 1, expand),
+     .attrs = {{"shape", PL_AS_SHAPE, true, 0}}},
+    {ARRANGE(take, "elements at 1-based places in row-major order", 2, take)},
+    {ARRANGE(rms, "root of the mean square over axes (all by default); derivative 0 at 0", 1, rms),
+     .attrs = {{"axis", PL_AS_AXES, false, 0}, {"keep", PL_AS_FLAG, false, 0}}},
+    {0},
+};
