@@ -690,7 +690,7 @@ static bool inputs_fit(loader *l, const reading *q, const pl_value *in) {
   if (!specs) return false;
   for (int i = 0; i < q->n_in; i++) {
     pl_spec_of(pl_slot_find(c, in[i]), &specs[i]);
-    if (specs[i].dtype == PL_DTYPES && !q->op->step && !(q->op == PL_OP(solve) && i == 0)) ok = false;
+    if (specs[i].dtype == PL_DTYPES && !q->op->step && !(q->op == PL_OP(factored_solve) && i == 0)) ok = false;
   }
   if (!ok) LIE(l, "op '%s' is given a resource", q->op->name);
   if (ok && q->n_in == 0 && q->op != PL_OP(zeros))

@@ -194,5 +194,5 @@ pl_value pl_sparse_factor(pl_context *c, pl_sparse a, pl_solver method) {
 }
 
 pl_value pl_sparse_solve(pl_context *c, pl_value factor, pl_sparse a, pl_value b, bool transpose) {
-  return pl_call3(c, PL_OP(solve), factor, a.values, b, (pl_attr[]){PL_OBJECT(a.pattern), PL_INT(transpose)});
+  return pl_call3(c, PL_OP(factored_solve), factor, a.values, b, (pl_attr[]){PL_OBJECT(a.pattern), PL_INT(transpose)});
 }

@@ -417,7 +417,7 @@ static int call_op(lua_State *L) {
   int n = pl_op_inputs(op), top = lua_gettop(L), next;
   pl_value small[4], *in = small, out[PL_MAX_OUTPUTS];
   const pl_attr_spec *specs = pl_op_attrs(op);
-  tensor_data *x = n == 1 && top == 1 && !specs[0].name ? to_tensor(L, 1) : NULL;
+  tensor_data *x = n == 1 && top == 1 && !specs[0].name && pl_op_outputs(op) == 1 ? to_tensor(L, 1) : NULL;
   if (x) { /* exp(x) and its like */
     mark_line(L, b);
     if (!run_op(L, b, op, 1, &x->handle, NULL, out)) fail_engine(L, b);

@@ -175,7 +175,8 @@ static void solve_run(const pl_call *call, pl_slot **out) {
                   out[0]->data);
 }
 static pl_value solve(pl_context *c, const pl_value *in, pl_value b, const pl_attr *attrs, bool transpose) {
-  return b == PL_ZERO ? b : pl_call3(c, PL_OP(solve), in[0], in[1], b, (pl_attr[]){attrs[0], PL_INT(transpose)});
+  return b == PL_ZERO ? b
+                      : pl_call3(c, PL_OP(factored_solve), in[0], in[1], b, (pl_attr[]){attrs[0], PL_INT(transpose)});
 }
 /* A x = b: lambda = A'^-1 g, b_bar = lambda, A_bar = -lambda x' on the pattern; for A' the factors change places */
 static void solve_vjp(pl_vjp *v) {
@@ -269,7 +270,7 @@ static bool solve_expand(pl_context *c, const pl_op *op, int n, const pl_value *
                          pl_value *out) {
   (void)op, (void)n;
   pl_value f = pl_call1(c, PL_OP(factor), in[0], (pl_attr[]){attrs[0], PL_INT(attrs[2].i)});
-  out[0] = pl_call3(c, PL_OP(solve), f, in[0], in[1], attrs);
+  out[0] = pl_call3(c, PL_OP(factored_solve), f, in[0], in[1], attrs);
   return out[0] != PL_NONE;
 }
 static bool solve_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s) {
@@ -320,9 +321,9 @@ pl_op pl_ops_sparse[] = {
      .vjp = product_vjp, .jvp = product_jvp, .sample = product_sample},
     {ROW("factor", "the factor of a sparse matrix", 1), .kind = PL_OPAQUE, .dtypes = PL_IN_F64,
      .attrs = {OBJECT("pattern"), INT("method")}, .make = factor_make, .sample = factor_sample},
-    {ROW("solve", "A^-1 b, or A'^-1 b, by the factor of A", 3), .kind = PL_OPAQUE, .keeps = 1, .dtypes = PL_IN_F64,
-     .attrs = {OBJECT("pattern"), FLAG("transpose")}, .shape = solve_shape, .run = solve_run, .vjp = solve_vjp,
-     .jvp = solve_jvp, .sample = bare_solve_sample},
+    {ROW("factored_solve", "A^-1 b, or A'^-1 b, by the factor of A", 3), .kind = PL_OPAQUE, .keeps = 1,
+     .dtypes = PL_IN_F64, .attrs = {OBJECT("pattern"), FLAG("transpose")}, .shape = solve_shape, .run = solve_run,
+     .vjp = solve_vjp, .jvp = solve_jvp, .sample = bare_solve_sample},
     {ROW("factor_solve", "factor and solve", 2), .kind = PL_COMPOSITE,
      .attrs = {OBJECT("pattern"), FLAG("transpose"), INT("method")}, .expand = solve_expand, .sample = solve_sample},
     {0},

@@ -226,7 +226,7 @@ static pl_value solve_at(pl_context *c, const pl_attr *attrs, int n, const pl_va
   pl_value values[PL_MAX_OUTPUTS];
   if (!pl_apply(c, PL_OP(call), n, in, (pl_attr[]){PL_OBJECT(&j->base), PL_INT(0)}, values)) return PL_NONE;
   pl_value f = pl_call1(c, PL_OP(factor), values[0], (pl_attr[]){attrs[2], PL_INT(PL_SOLVER_AUTO)});
-  return pl_call3(c, PL_OP(solve), f, values[0], x, (pl_attr[]){attrs[2], PL_INT(transpose)});
+  return pl_call3(c, PL_OP(factored_solve), f, values[0], x, (pl_attr[]){attrs[2], PL_INT(transpose)});
 }
 
 static void newton_vjp(pl_vjp *v) {

@@ -252,7 +252,7 @@ static pl_value by_rule(const batch *w, const pl_instruction *q, const uint32_t 
   if (op == PL_OP(concat)) return joined(w, q, o);
   if (op == PL_OP(gather) || op == PL_OP(add_at) || op == PL_OP(put)) return indexed(w, q, o);
   if (op == PL_OP(gemm)) return multiplied(w, q, o);
-  if (op == PL_OP(spmv) || op == PL_OP(solve)) return columns(w, q, o);
+  if (op == PL_OP(spmv) || op == PL_OP(factored_solve)) return columns(w, q, o);
   if (op == PL_OP(random_uniform_at) || op == PL_OP(random_normal_at) || op == PL_OP(random_integers_at))
     return w->batched[o[1]] || w->batched[o[2]] /* each entry has a position of its own, in one stream */
                ? PL_NONE

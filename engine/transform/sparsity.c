@@ -743,7 +743,7 @@ static void rule(const step *t, const uint8_t *needed) {
   else if (op == PL_OP(spmv)) sparse_times(t);
   else if (op == PL_OP(sddmm)) sampled_product(t);
   else if (op == PL_OP(sparse_product)) planned_product(t);
-  else dense(t, op->linear || (op == PL_OP(solve) && !rows_in(t, 1)));
+  else dense(t, op->linear || (op == PL_OP(factored_solve) && !rows_in(t, 1)));
   if (!known) dense(t, true);
 }
 
