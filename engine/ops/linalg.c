@@ -201,13 +201,18 @@ static void triangular_jvp(pl_jvp *j) {
 
 /* ---- cholesky_factor: L of (A + A')/2 ---- */
 
-#define FACTOR(real, potrf)                                                                                 \
-  {                                                                                                         \
-    const real *a = (const real *)j->a + i * n * n;                                                         \
-    real *y = (real *)j->y + i * n * n;                                                                     \
-    for (int64_t p = 0; p < n; p++)                                                                         \
-      for (int64_t q = 0; q < n; q++) y[p * n + q] = q > p ? 0 : (real)0.5 * (a[p * n + q] + a[q * n + p]); \
-    potrf("U", &n, y, &n, &j->info[i], 1);                                                                  \
+#define FACTOR(real, potrf)                                                     \
+  {                                                                             \
+    const real *a = (const real *)j->a + i * n * n;                             \
+    real *y = (real *)j->y + i * n * n, sum = 0;                                \
+    for (int64_t p = 0; p < n; p++)                                             \
+      for (int64_t q = 0; q < n; q++) {                                         \
+        y[p * n + q] = q > p ? 0 : (real)0.5 * (a[p * n + q] + a[q * n + p]);   \
+        sum += a[p * n + q] - a[p * n + q];                                     \
+      }                                                                         \
+    if (sum == 0) potrf("U", &n, y, &n, &j->info[i], 1);                        \
+    else /* of what is not finite nothing is */                                 \
+      for (int64_t p = 0; p < n * n; p++) y[p] = p % n > p / n ? 0 : (real)NAN; \
   }
 static void cholesky_each(const void *args, int64_t lo, int64_t hi) {
   const job *j = args;

@@ -65,6 +65,36 @@ describe("dense linear algebra", function()
     fails("singular", pl.inv, pl.zeros(2, 2))
   end)
 
+  it("eigh and eigvalsh", function()
+    local w, V = pl.eigh(pl.tensor{{2, 1}, {1, 2}})
+    near(w, {1, 3})
+    near(V, {{math.sqrt(0.5), math.sqrt(0.5)}, {-math.sqrt(0.5), math.sqrt(0.5)}})
+    -- the second difference matrix: 2 - 2 cos(k pi/(n + 1))
+    local n = 40
+    local D = pl.diag(2*pl.ones(n)) - pl.diag(pl.ones(n - 1), 1) - pl.diag(pl.ones(n - 1), -1)
+    near(pl.eigvalsh(D), 2 - 2*pl.cos(math.pi*pl.arange(1, n)/(n + 1)))
+    local B = rng:normal(2, 3, 5, 5)
+    local A = B + pl.transpose(B, {1, 2, 4, 3})
+    local x, U = pl.eigh(A)
+    near(pl.matmul(A, U), U*x:reshape(2, 3, 1, 5), 1e-12)
+    near(pl.matmul(pl.transpose(U, {1, 2, 4, 3}), U), pl.eye(5):broadcast_to(2, 3, 5, 5))
+    local S, C, e = A(1, 1, ":", ":"), rng:normal(5, 5), rng:normal(5)
+    pl.check_grad(function(p) local l, Q = pl.eigh(p); return pl.sum(Q*C) + pl.sum(l*e) + pl.sum(Q*l*pl.sin(Q)) end, S)
+    -- a function of a matrix: exp(S) by its eigenvalues, whose derivative along itself is exp(S) S
+    local function exponential(p) local l, Q = pl.eigh(p); return pl.matmul(Q*pl.exp(l), Q:transpose()) end
+    local series, term = pl.eye(5), pl.eye(5)
+    for k = 1, 60 do term = pl.matmul(term, S)/k; series = series + term end
+    near(exponential(S)/pl.max(series), series/pl.max(series), 1e-12)
+    local _, d = pl.jvp(exponential, S, S)
+    near(d/pl.max(series), pl.matmul(series, S)/pl.max(series), 1e-11)
+    -- equal eigenvalues: their sum has a derivative, their vectors have none
+    near(pl.grad(function(p) return pl.sum(pl.eigvalsh(p)^2) end)(2*pl.eye(3)), 4*pl.eye(3))
+    fails("eigenvalues 1 and 2 coincide (2)", pl.grad(function(p) local _, Q = pl.eigh(p); return pl.sum(Q*C("1:3", "1:3")) end), 2*pl.eye(3))
+    assert.is_true(pl.all(pl.isnan(pl.eigvalsh(pl.full({2, 2}, 0/0)))))
+    assert.is_true(pl.isnan(pl.cholesky(pl.full({2, 2}, 0/0))):item(2, 1))
+    fails("square matrices are needed, not {3}", pl.eigh, pl.ones(3))
+  end)
+
   it("derivatives, alone and in a likelihood that is compiled, mapped and repeated", function()
     local x = pl.linspace(0, 1, 8)
     local d = (x:reshape(8, 1) - x)^2
