@@ -147,6 +147,59 @@ static bool sort_expand(pl_context *c, const pl_op *op, int n, const pl_value *i
   return out[0] != PL_NONE;
 }
 
+static bool topk_expand(pl_context *c, const pl_op *op, int n, const pl_value *in, const pl_attr *attrs,
+                        pl_value *out) {
+  (void)n;
+  pl_slot *s = pl_slot_get(c, in[0]);
+  if (!s) return false;
+  pl_call call = {c, op, 1, &s, in, attrs};
+  int axis = pl_axis(&call, attrs[1].i, s->rank), rank = s->rank;
+  if (axis < 0) return false;
+  if (attrs[0].i < 0 || attrs[0].i > s->shape[axis]) {
+    pl_error(c, PL_ERROR_ARGUMENT, "%s: %lld of %d elements", op->name, (long long)attrs[0].i, s->shape[axis]);
+    return false;
+  }
+  int64_t start[PL_MAX_RANK] = {0}, step[PL_MAX_RANK], count[PL_MAX_RANK];
+  for (int a = 0; a < rank; a++) {
+    step[a] = 1;
+    count[a] = a == axis ? attrs[0].i : s->shape[a];
+  }
+  pl_value places = pl_call1(c, PL_OP(argsort), in[0], (pl_attr[]){PL_INT(axis), PL_INT(!attrs[2].i)});
+  out[1] =
+      pl_call1(c, PL_OP(slice), places, (pl_attr[]){PL_INTS(rank, start), PL_INTS(rank, step), PL_INTS(rank, count)});
+  out[0] = pl_call2(c, PL_OP(take_along), in[0], out[1], &PL_INT(axis));
+  return out[0] != PL_NONE;
+}
+
+/* ---- interp: x, places xp (ascending), values fp: linear between, constant beyond ---- */
+
+static bool interp_expand(pl_context *c, const pl_op *op, int n, const pl_value *in, const pl_attr *attrs,
+                          pl_value *out) {
+  (void)attrs;
+  pl_slot *slots[] = {pl_slot_get(c, in[0]), pl_slot_get(c, in[1]), pl_slot_get(c, in[2])};
+  if (!slots[0] || !slots[1] || !slots[2]) return false;
+  pl_call call = {c, op, n, slots, in, attrs};
+  if (slots[1]->rank != 1 || slots[2]->rank != 1 || slots[1]->count != slots[2]->count || slots[1]->count < 2) {
+    pl_shape_error(&call, "places and values are vectors of one length, 2 or more");
+    return false;
+  }
+  int64_t m = slots[1]->count;
+  pl_value v[3];
+  for (int i = 0; i < 3; i++) v[i] = slots[i]->dtype > PL_F32 ? pl_cast(c, in[i], PL_F64) : in[i];
+  /* the interval's right end: 2 ... m */
+  pl_value k = pl_call2(c, PL_OP(searchsorted), v[1], v[0], &PL_INT(1));
+  k = PL_BINARY(minimum, c, PL_BINARY(maximum, c, k, pl_like(c, k, 2)), pl_like(c, k, (double)m));
+  pl_value left = PL_BINARY(sub, c, k, pl_like(c, k, 1)), end[2][2];
+  for (int i = 0; i < 2; i++) {
+    end[i][0] = pl_call2(c, PL_OP(gather), v[1 + i], left, &PL_INT(0));
+    end[i][1] = pl_call2(c, PL_OP(gather), v[1 + i], k, &PL_INT(0));
+  }
+  pl_value t = PL_BINARY(div, c, PL_BINARY(sub, c, v[0], end[0][0]), PL_BINARY(sub, c, end[0][1], end[0][0]));
+  t = PL_BINARY(minimum, c, PL_BINARY(maximum, c, t, pl_like(c, t, 0)), pl_like(c, t, 1));
+  out[0] = PL_BINARY(add, c, end[1][0], PL_BINARY(mul, c, t, PL_BINARY(sub, c, end[1][1], end[1][0])));
+  return out[0] != PL_NONE;
+}
+
 /* Element k along an axis, which is dropped. */
 static pl_value element(pl_context *c, pl_value x, int axis, int64_t k) {
   pl_slot *s = pl_slot_get(c, x);
@@ -256,6 +309,21 @@ SAMPLE(quantile) {
   s->attrs[0] = PL_REALV(k == 1 ? 1 : 0.3);
   return true;
 }
+SAMPLE(top) {
+  if (!apart(c, r, k, s)) return false;
+  s->attrs[0] = PL_INT(k == 3 ? 1 : 2);
+  s->attrs[1] = PL_INT(k == 2 ? 1 : -1);
+  s->attrs[2] = PL_INT(k == 1);
+  return true;
+}
+SAMPLE(table) { /* inside of intervals, and beyond both ends */
+  if (k > 0) return false;
+  s->n = 3;
+  s->in[0] = pl_tensor(c, PL_F64, 2, (int64_t[]){2, 3}, (double[]){-0.5, 0.2, 0.71, 1.4, 1.7, 3.2});
+  s->in[1] = pl_tensor(c, PL_F64, 1, (int64_t[]){4}, (double[]){0, 0.5, 1, 2});
+  s->in[2] = pl_sample_tensor(c, r, -1, 1, 1, 4);
+  return true;
+}
 SAMPLE(search) {
   if (k > 1) return false;
   s->n = 2;
@@ -269,7 +337,7 @@ SAMPLE(search) {
   .name = #op, .formula = text, .kind = PL_OPAQUE, .outputs = 1, .dtypes = PL_NUMBERS, .shape = shp, .run = op##_run, \
   .sample = smp##_sample
 #define COMPOSED(op, text, smp) \
-  .name = #op, .formula = text, .kind = PL_COMPOSITE, .outputs = 1, .expand = op##_expand, .sample = smp##_sample
+  .name = #op, .formula = text, .kind = PL_COMPOSITE, .expand = op##_expand, .sample = smp##_sample
 #define ORDER \
   {"axis", PL_AS_AXIS, false, -1}, { "descending", PL_AS_FLAG, false, 0 }
 
@@ -291,13 +359,22 @@ pl_op pl_ops_order[] = {
      .inputs = 2, .attrs = {{"right", PL_AS_FLAG, false, 0}}},
     {COMPOSED(take_along, "x at the 1-based places of an index of its shape, along an axis (the last by default)",
               along),
-     .inputs = 2, .attrs = {{"axis", PL_AS_AXIS, false, -1}}},
+     .inputs = 2, .outputs = 1, .attrs = {{"axis", PL_AS_AXIS, false, -1}}},
     {COMPOSED(sort, "ascending along an axis (the last by default); the derivative is moved along", sorting),
-     .inputs = 1, .attrs = {ORDER}},
+     .inputs = 1, .outputs = 1, .attrs = {ORDER}},
     {COMPOSED(median, "the middle one along an axis (of all by default), the mean of two", median), .inputs = 1,
-     .attrs = {{"axis", PL_AS_AXES, false, 0}}},
+     .outputs = 1, .attrs = {{"axis", PL_AS_AXES, false, 0}}},
     {COMPOSED(quantile, "of q between 0 and 1 along an axis (of all by default), linear between order statistics",
               quantile),
-     .inputs = 1, .attrs = {{"q", PL_AS_REAL, true, 0}, {"axis", PL_AS_AXES, false, 0}}},
+     .inputs = 1, .outputs = 1, .attrs = {{"q", PL_AS_REAL, true, 0}, {"axis", PL_AS_AXES, false, 0}}},
+    {COMPOSED(topk, "the k largest along an axis (the last by default), descending, and their places; or smallest",
+              top),
+     .inputs = 1, .outputs = 2,
+     .attrs = {{"k", PL_AS_INT, true, 0}, {"axis", PL_AS_AXIS, false, -1}, {"smallest", PL_AS_FLAG, false, 0}}},
+    {COMPOSED(interp,
+              "linear between values at ascending places, constant beyond: interp(x, places, values); at a place the "
+              "derivative is that of the interval to its right",
+              table),
+     .inputs = 3, .outputs = 1},
     {0},
 };

@@ -157,6 +157,48 @@ static bool segment_sum_expand(pl_context *c, const pl_op *op, int n, const pl_v
   return out[0] != PL_NONE;
 }
 
+/* ---- cumprod: prefix products by doubling (W. Hillis, G. Steele, Data parallel algorithms, CACM 29(12), 1986): no
+ * division, so zeros are right to any order ---- */
+
+static bool cumprod_expand(pl_context *c, const pl_op *op, int n, const pl_value *in, const pl_attr *attrs,
+                           pl_value *out) {
+  (void)n;
+  pl_slot *s = pl_slot_get(c, in[0]);
+  if (!s) return false;
+  pl_call call = {c, op, 1, &s, in, attrs};
+  int axis = pl_axis(&call, attrs[0].i, s->rank), rank = s->rank;
+  if (axis < 0) return false;
+  int64_t r = s->shape[axis], shape[PL_MAX_RANK];
+  for (int a = 0; a < rank; a++) shape[a] = s->shape[a];
+  pl_value y = in[0];
+  for (int64_t d = 1; d < r && !c->status; d *= 2) {
+    shape[axis] = d;
+    pl_value one = pl_call1(c, PL_OP(broadcast_to), pl_like(c, in[0], 1), &PL_INTS(rank, shape));
+    pl_value before[] = {one, part(c, y, axis, 0, d)};
+    y = PL_BINARY(mul, c, y, pl_apply1(c, PL_OP(concat), 2, before, &PL_INT(axis)));
+  }
+  out[0] = r > 1 ? y : PL_UNARY(identity, c, in[0]);
+  return out[0] != PL_NONE;
+}
+
+/* ---- bincount: how often each of 1 ... n stands in an index ---- */
+
+static bool bincount_expand(pl_context *c, const pl_op *op, int n, const pl_value *in, const pl_attr *attrs,
+                            pl_value *out) {
+  (void)n;
+  pl_slot *s = pl_slot_get(c, in[0]);
+  if (!s) return false;
+  if (s->dtype != PL_I64) {
+    pl_error(c, PL_ERROR_TYPE, "%s: places are i64, not %s", op->name, pl_dtype_name((pl_dtype)s->dtype));
+    return false;
+  }
+  pl_value flat = PL_UNARY(ravel, c, in[0]);
+  int64_t count = count_of(c, flat);
+  pl_value ones = pl_call1(c, PL_OP(broadcast_to), pl_like(c, flat, 1), &PL_INTS(1, &count));
+  out[0] = pl_call2(c, PL_OP(segment_sum), ones, flat, attrs);
+  return out[0] != PL_NONE;
+}
+
 /* ---- samples ---- */
 
 #define SAMPLE(name) static bool name##_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s)
@@ -189,6 +231,18 @@ SAMPLE(trapezoid) {
   if (!axis_sample(c, r, k, s)) return false;
   s->attrs[1] = PL_REALV(0.3);
   if (k == 2) s->in[s->n++] = pl_tensor(c, PL_F64, 1, (int64_t[]){4}, (double[]){-1, -0.2, 0.5, 2});
+  return true;
+}
+SAMPLE(products) {
+  s->attrs[0] = PL_INT(k == 2 ? 1 : 0);
+  return tensors(c, r, k, s);
+}
+SAMPLE(places) {
+  (void)r;
+  if (k > 0) return false;
+  s->n = 1;
+  s->in[0] = pl_tensor(c, PL_I64, 2, (int64_t[]){2, 2}, (int64_t[]){2, 1, 2, 5});
+  s->attrs[0] = PL_INT(5);
   return true;
 }
 SAMPLE(segment) {
@@ -224,6 +278,10 @@ pl_op pl_ops_statistics[] = {
          -1, trapezoid),
      .attrs = {AXIS, {"dx", PL_AS_REAL, false, 1}}},
     {COMPOSED(segment_sum, "row k of n: the sum of x's rows whose segment (1-based) is k", 2, segment),
+     .attrs = {{"n", PL_AS_INT, true, 0}}},
+    {COMPOSED(cumprod, "running product along an axis (the first by default)", 1, products),
+     .attrs = {{"axis", PL_AS_AXIS, false, 0}}},
+    {COMPOSED(bincount, "how often each of 1 to n stands among i64 places", 1, places),
      .attrs = {{"n", PL_AS_INT, true, 0}}},
     {0},
 };
