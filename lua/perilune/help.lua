@@ -42,19 +42,18 @@ local function of_function(name, f)
   return table.concat(block, "\n")
 end
 
---- What there is to say of an op or a function: pl.help("softplus"), pl.help("scan"), pl.help("sparse.diags").
----@param name string
-return function(pl)
-  return function(name)
-    local at = pl
-    for part in tostring(name):gmatch("[^.]+") do
-      local found, value = pcall(function() return at[part] end) -- modules are loaded when they are first named
-      at = found and value or nil
-    end
-    local meta = type(at) == "table" and getmetatable(at)
-    if meta and meta.__call then at = meta.__call end
-    local text = type(name) == "string" and (makers[name] and "pl." .. name .. makers[name] or of_op(name) or (type(at) == "function" and of_function(name, at)))
-    if not text then core.fail(("there is nothing to say of '%s': it is no op and no function of Perilune"):format(tostring(name))) end
-    print(text)
+local help = {}
+
+-- What there is to say of a name within pl ("scan", "sparse.diags"), or nil.
+function help.text(pl, name)
+  local at = pl
+  for part in name:gmatch("[^.]+") do
+    local found, value = pcall(function() return at[part] end) -- modules are loaded when they are first named
+    at = found and value or nil
   end
+  local meta = type(at) == "table" and getmetatable(at)
+  if meta and meta.__call then at = meta.__call end
+  return makers[name] and "pl." .. name .. makers[name] or type(at) == "function" and of_function(name, at) or of_op(name)
 end
+
+return help

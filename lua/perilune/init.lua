@@ -205,7 +205,14 @@ function pl.args(defaults)
   return values
 end
 
-pl.help = require "perilune.help"(pl)
+local help = require "perilune.help"
+--- What there is to say of an op or a function: pl.help("softplus"), pl.help("scan"), pl.help("sparse.diags").
+---@param name string
+function pl.help(name)
+  local text = type(name) == "string" and help.text(pl, name)
+  if not text then core.fail(("there is nothing to say of '%s': it is no op and no function of Perilune"):format(tostring(name))) end
+  print(text)
+end
 
 -- How many are true along the axes of a reduction (all without any), and of how many.
 local function trues(m, what, ...)

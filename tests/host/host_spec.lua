@@ -72,6 +72,12 @@ describe("the host", function()
     assert.are.equal(0, status)
   end)
 
+  it("makes the reference that stands in docs", function()
+    local out, err, status = run("docs/reference.lua")
+    assert.are.equal(0, status, err)
+    assert.is_true(out == io.open("docs/reference.md"):read("*a"), "docs/reference.md is old: ./run docs/reference.lua > docs/reference.md")
+  end)
+
   it("is a prompt through a pipe", function()
     local out, err = run("", "x = 2\nx + 1\npl.ones(2);\nfor i = 1, 2 do\nprint(i)\nend\nerror 'no'\npl.zeros(1)\nnil + 1\n'still here'\n")
     assert.are.equal("3\n1\n2\n{0}\nf64 {1}\nstill here\n", out)
