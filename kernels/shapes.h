@@ -20,7 +20,7 @@ typedef struct {
   int64_t r, inner, reverse;
 } scan_args;
 
-/* Places along the middle axis of {outer, r, inner}; work: 2 r numbers for each of {outer, inner}. */
+/* Places along the middle axis of {outer, r, inner}; work: 2 r numbers with their places for each of {outer, inner}. */
 typedef struct {
   const void *x, *z;
   int64_t *y, *work;

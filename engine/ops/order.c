@@ -74,7 +74,7 @@ static void argsort_run(const pl_call *call, pl_slot **out) {
   int64_t outer, r, inner;
   split(x, pl_axis(call, call->attrs[0].i, x->rank), &outer, &r, &inner);
   if (x->count == 0) return;
-  int64_t *work = pl_memory_new(call->c, 2 * (size_t)x->count * sizeof *work);
+  int64_t *work = pl_memory_new(call->c, 4 * (size_t)x->count * sizeof *work);
   if (!work) return;
   order_args a = {
       .x = x->data, .y = out[0]->data, .work = work, .r = r, .inner = inner, .descending = call->attrs[1].i};

@@ -35,6 +35,13 @@ describe("order", function()
     same(pl.argsort(x, {descending = true}), {{1, 3, 2}, {2, 3, 1}})
     same(pl.sort(x, 1), {{-1, 1, 2}, {3, 5, 5}})
     same(pl.argsort(pl.tensor{nan, 2, nan, 1}), {4, 2, 1, 3})
+    local edges = pl.tensor{0, -0.0, -1.5, math.huge, -math.huge, nan, 1e-310, -1e-310}
+    same(pl.argsort(edges), {5, 3, 8, 1, 2, 7, 4, 6})
+    same(pl.argsort(edges, {descending = true}), {6, 4, 7, 1, 2, 8, 3, 5})
+    same(pl.argsort(edges:to("f32")("1:6")), {5, 3, 1, 2, 4, 6})
+    assert.are.same({6, 6}, {pl.argmax(edges):item(), pl.argmin(edges):item()})
+    local wide = pl.tile(pl.tensor{1, 7, 3, 7, -2, 5, 5, 0, -2}, {3})
+    assert.are.same({2, 5}, {pl.argmax(wide):item(), pl.argmin(wide):item()})
     same(pl.sort(pl.zeros(2, 0)), {{}, {}})
     fails("axis", pl.sort, pl.tensor(1))
     -- the derivative is moved along
