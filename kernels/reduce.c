@@ -20,7 +20,7 @@ enum { LANES = 8 };
     for (int l = 0; l < LANES; l++) lane[l] = (START);                                             \
     int64_t k = lo;                                                                                \
     for (; k + LANES <= hi; k += LANES)                                                            \
-      for (int l = 0; l < LANES; l++) { const real x = p[k + l], t = lane[l]; lane[l] = JOIN(t, x); } \
+      _Pragma("omp simd") for (int l = 0; l < LANES; l++) { const real x = p[k + l], t = lane[l]; lane[l] = JOIN(t, x); } \
     for (; k < hi; k++) s = JOIN(s, p[k]);                                                         \
     for (int l = 0; l < LANES; l++) s = JOIN(s, lane[l]);                                          \
     ((real *)a.y)[i] = s;                                                                          \
@@ -43,8 +43,8 @@ enum { LANES = 8 };
 
 #define JOIN_SUM(s, x) ((s) + (x))
 #define JOIN_PROD(s, x) ((s)*(x))
-#define JOIN_MAX(s, x) ((x) > (s) || (x) != (x) ? (x) : (s)) /* a NaN stays */
-#define JOIN_MIN(s, x) ((x) < (s) || (x) != (x) ? (x) : (s))
+#define JOIN_MAX(s, x) (((x) > (s)) | ((x) != (x)) ? (x) : (s)) /* a NaN stays */
+#define JOIN_MIN(s, x) (((x) < (s)) | ((x) != (x)) ? (x) : (s))
 #if PL_FLOATING
 #define LOWEST ((real)-INFINITY)
 #define HIGHEST ((real)INFINITY)
