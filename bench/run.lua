@@ -30,7 +30,7 @@ local function row(what, mine, peer, ratio, right, target) rows[#rows + 1] = {wh
 local function least(t) table.sort(t, function(a, b) return a[2] < b[2] end); return t[1] end
 
 local quick = mode == "quick"
-local names = {"scalar40", "heat", "elementwise", "mlp20", "mlp256", "pinn", "trace1000"}
+local names = {"scalar40", "heat", "elementwise", "mlp20", "mlp256", "pinn", "trace1000", "families"}
 local alone
 for _, name in ipairs(names) do alone = alone or mode == name and name end
 local peer_version
@@ -189,6 +189,29 @@ end
 function program.trace1000()
   local m = measure("trace1000", 2, {})
   if m then row("first call of 1,000 ops: trace, optimize, run", ms(m[1]), "", "", ("later ones take %s"):format(ms(m[2])), "5 ms") end
+end
+
+-- Single ops: size and name -> least seconds and a number, of all rounds and (for the peer) one and two threads.
+function program.families()
+  local function collect(command, into, order)
+    local _, text = run(command)
+    for n, name, time, value in text:gmatch("(%d+) (%a+) (%S+) (%S+)") do
+      local key = n .. name
+      local old = into[key]
+      if not old and order then order[#order + 1] = {key, tonumber(n), name} end
+      into[key] = {math.min(old and old[1] or math.huge, tonumber(time)), tonumber(value)}
+    end
+  end
+  local mine, theirs, order = {}, {}, {}
+  for _ = 1, quick and 1 or 3 do
+    collect(ours .. "bench/families.lua", mine, order)
+    for threads = 1, has_peers and 2 or 0 do collect(("%s bench/families.py %d"):format(python, threads), theirs) end
+  end
+  for _, item in ipairs(order) do
+    local m, t = mine[item[1]], theirs[item[1]]
+    against(("%s, 10^%d"):format(item[3], item[2] == 1000 and 3 or 6), m[1], t and t[1], "PyTorch",
+      t and ("%.0e from the peer's"):format(math.abs(m[2]/t[2] - 1)) or "", "0.8")
+  end
 end
 
 for _, name in ipairs(names) do

@@ -1,0 +1,45 @@
+# The ops of families.lua in PyTorch, float64 on the CPU: `python bench/families.py THREADS`.
+import sys
+import time
+
+import torch
+
+torch.set_num_threads(int(sys.argv[1]))
+torch.set_default_dtype(torch.float64)
+
+
+def hashed(n, scale):
+    k = torch.arange(1, n + 1, dtype=torch.float64) * scale
+    return k - torch.floor(k)
+
+
+for n in (1000, 1000000):
+    m = 32 if n == 1000 else 1000
+    x, A = hashed(n, 0.6180339887498949), hashed(m * m, 0.41421356237309515).reshape(m, m) + m * torch.eye(m)
+    S, rows = A @ A.T, x.reshape(n // 100, 100)
+    places = torch.floor(hashed(n, 0.7320508075688772) * n).long()
+    T, b = hashed(m * m, 0.2360679774997898).reshape(m // 4, m // 4, 16), x[:m]
+    ops = {
+        "erf": lambda: torch.erf(x),
+        "gelu": lambda: torch.nn.functional.gelu(x),
+        "lgamma": lambda: torch.lgamma(x),
+        "sum": lambda: torch.sum(rows, 1),
+        "argmax": lambda: torch.argmax(rows, 1),
+        "softmax": lambda: torch.softmax(rows, 1),
+        "sort": lambda: torch.sort(x)[0],
+        "roll": lambda: torch.roll(x, 5),
+        "take": lambda: torch.take(x, places),
+        "einsum": lambda: torch.einsum("ijb,jkb->ikb", T, T),
+        "solve": lambda: torch.linalg.solve(A, b),
+        "cholesky": lambda: torch.linalg.cholesky(S),
+    }
+    for name, f in ops.items():
+        y = f()
+        best, count, stop = float("inf"), 0, time.perf_counter() + 0.2
+        while count < 3 or time.perf_counter() < stop:
+            t = time.perf_counter()
+            f()
+            best = min(best, time.perf_counter() - t)
+            count += 1
+        total = torch.sum(y * 1.0).item() + (y.numel() if name == "argmax" else 0)  # places count from 0
+        print(n, name, f"{best:.17g}", f"{total:.17g}")
