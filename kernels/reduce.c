@@ -43,8 +43,8 @@ enum { LANES = 8 };
 
 #define JOIN_SUM(s, x) ((s) + (x))
 #define JOIN_PROD(s, x) ((s)*(x))
-#define JOIN_MAX(s, x) (((x) > (s)) | ((x) != (x)) ? (x) : (s)) /* a NaN stays */
-#define JOIN_MIN(s, x) (((x) < (s)) | ((x) != (x)) ? (x) : (s))
+#define JOIN_MAX(s, x) ((((x) > (s)) | ((x) != (x))) ? (x) : (s)) /* a NaN stays */
+#define JOIN_MIN(s, x) ((((x) < (s)) | ((x) != (x))) ? (x) : (s))
 #if PL_FLOATING
 #define LOWEST ((real)-INFINITY)
 #define HIGHEST ((real)INFINITY)
