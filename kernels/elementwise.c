@@ -84,6 +84,7 @@ PL_KERNEL(where) { a.y[i] = a.c[i] ? a.x[i] : a.z[i]; }
 #if PL_DTYPE_ID == 3
 BINARY(logical_and, x && z)
 BINARY(logical_or, x || z)
+BINARY(logical_xor, !x != !z)
 UNARY(logical_not, !x)
 #endif
 

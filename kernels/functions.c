@@ -58,7 +58,3 @@ TEST(isnan, x != x)
 TEST(isinf, x - x != 0 && x == x)
 TEST(isfinite, x - x == 0)
 #endif
-
-#if PL_DTYPE_ID == 3
-BINARY(logical_xor, !x != !z)
-#endif

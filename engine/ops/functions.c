@@ -208,17 +208,6 @@ SAMPLE2(both, 0.5, 3, 0.5, 3)
 static bool step_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s) {
   return k < 8 && sample_binary(c, r, k, s, 0.2, 1, -1, 1);
 }
-static bool xor_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s) {
-  pl_sample t;
-  if (!sample_binary(c, r, k, &t, -1, 1, -1, 1)) return false;
-  s->n = 2;
-  for (int i = 0; i < 2; i++) {
-    s->in[i] = CALL2(lt, t.in[i], pl_constant(c, PL_F64, 0));
-    pl_release(c, t.in[i]);
-  }
-  return true;
-}
-
 #define STEPS(op, text)                                                                               \
   {                                                                                                   \
     .name = #op, .formula = text "; derivative 0", .kind = PL_ELEMENTWISE, .inputs = 1, .outputs = 1, \
@@ -291,15 +280,6 @@ pl_op pl_ops_functions[] = {
     TEST(isnan, "is it NaN"),
     TEST(isinf, "is it infinite"),
     TEST(isfinite, "is it neither infinite nor NaN"),
-    {.name = "logical_xor",
-     .formula = "one, not both",
-     .kind = PL_ELEMENTWISE,
-     .inputs = 2,
-     .outputs = 1,
-     .masks = 3,
-     .dtypes = PL_IN_BOOL,
-     .result = PL_BOOL,
-     .sample = xor_sample},
     UNARY(relu, "x above 0, else 0; derivative 0 at 0", PL_FLOATS, kinked),
     SCALED(leaky_relu, "x above 0, slope x below; derivative 1 at 0", "slope", 0.01),
     SCALED(elu, "x above 0, alpha (e^x - 1) below; derivative 1 at 0", "alpha", 1),
