@@ -196,6 +196,26 @@ pl_value pl_transpose_last(pl_context *c, pl_value x) {
   order[s->rank - 2] = s->rank - 1;
   return pl_call1(c, PL_OP(transpose), x, &PL_INTS(s->rank, order));
 }
+pl_value pl_symmetric(pl_context *c, pl_value x) {
+  return PL_BINARY(mul, c, PL_BINARY(add, c, x, pl_transpose_last(c, x)), pl_like(c, x, 0.5));
+}
+pl_value pl_product(pl_context *c, pl_value a, pl_value b, bool ta, bool tb) {
+  return a == PL_ZERO || b == PL_ZERO ? PL_ZERO : pl_call2(c, PL_OP(gemm), a, b, (pl_attr[]){PL_INT(ta), PL_INT(tb)});
+}
+pl_value pl_part(pl_context *c, pl_value x, int axis, int64_t start, int64_t step, int64_t count) {
+  pl_slot *s = pl_slot_get(c, x);
+  if (!s) return PL_NONE;
+  int64_t starts[PL_MAX_RANK] = {0}, steps[PL_MAX_RANK], counts[PL_MAX_RANK];
+  int rank = s->rank;
+  for (int a = 0; a < rank; a++) {
+    steps[a] = 1;
+    counts[a] = s->shape[a];
+  }
+  starts[axis] = start;
+  steps[axis] = step;
+  counts[axis] = count;
+  return pl_call1(c, PL_OP(slice), x, (pl_attr[]){PL_INTS(rank, starts), PL_INTS(rank, steps), PL_INTS(rank, counts)});
+}
 
 void pl_no_derivative(pl_context *c, const pl_op *op) {
   pl_error(c, PL_ERROR_TYPE, "%s has no derivative%s%s", op->name, op->no_derivative ? ": " : "",
@@ -281,4 +301,11 @@ pl_value pl_sample_tensor(pl_context *c, pl_sampler_random *r, double lo, double
   pl_slot *s = pl_slot_get(c, v);
   for (int64_t i = 0; s && i < count; i++) ((double *)s->data)[i] = pl_sample_uniform(r, lo, hi);
   return v;
+}
+
+void pl_split_axis(const pl_slot *x, int axis, int64_t *outer, int64_t *r, int64_t *inner) {
+  *outer = *inner = 1;
+  for (int a = 0; a < axis; a++) *outer *= x->shape[a];
+  *r = x->shape[axis];
+  for (int a = axis + 1; a < x->rank; a++) *inner *= x->shape[a];
 }

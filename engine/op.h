@@ -187,7 +187,11 @@ pl_value pl_broadcast_like(pl_context *c, pl_value x, pl_value model);
 pl_value pl_sum_to(pl_context *c, pl_value g, pl_value model); /* adjoint of broadcasting model's shape to g's */
 pl_value pl_zeros_like(pl_context *c, pl_value x);
 pl_value pl_cast(pl_context *c, pl_value x, pl_dtype dtype);
-pl_value pl_transpose_last(pl_context *c, pl_value x); /* swaps the last two axes */
+pl_value pl_transpose_last(pl_context *c, pl_value x);                        /* swaps the last two axes */
+pl_value pl_symmetric(pl_context *c, pl_value x);                             /* (x + x')/2, of the last two axes */
+pl_value pl_product(pl_context *c, pl_value a, pl_value b, bool ta, bool tb); /* gemm; PL_ZERO if one is */
+/* x[start + step k], k < count, along an axis. */
+pl_value pl_part(pl_context *c, pl_value x, int axis, int64_t start, int64_t step, int64_t count);
 
 void pl_no_derivative(pl_context *c, const pl_op *op); /* sets the error */
 
@@ -201,6 +205,8 @@ void pl_vjp_give_into(pl_vjp *v, int k, const pl_op *op, int n_more, const pl_va
 
 /* The axis from an attribute (negative from the end); -1, and the error set, when out of range. */
 int pl_axis(const pl_call *call, int64_t axis, int rank);
+/* A shape as {outer, r, inner} around an axis. */
+void pl_split_axis(const pl_slot *x, int axis, int64_t *outer, int64_t *r, int64_t *inner);
 /* Bit set of reduced axes from a list attribute (n = -1: all); false on an error. */
 bool pl_axes(const pl_call *call, const pl_attr *list, int rank, uint32_t *set);
 /* One message for two shapes that do not fit. */

@@ -21,11 +21,6 @@ static int axis_of(pl_context *c, const pl_op *op, const pl_value *in, int64_t a
   pl_call call = {c, op, 1, &s, in, NULL};
   return pl_axis(&call, axis, rank);
 }
-static void split(const pl_slot *x, int axis, int64_t *outer, int64_t *inner) {
-  *outer = *inner = 1;
-  for (int a = 0; a < axis; a++) *outer *= x->shape[a];
-  for (int a = axis + 1; a < x->rank; a++) *inner *= x->shape[a];
-}
 /* x with size r along an axis that had another. */
 static pl_value with_size(pl_context *c, pl_value x, const pl_slot *like, int axis, int64_t r) {
   int64_t shape[PL_MAX_RANK];
@@ -34,10 +29,6 @@ static pl_value with_size(pl_context *c, pl_value x, const pl_slot *like, int ax
 }
 static pl_value spread(pl_context *c, pl_value x, int rank, const int64_t *shape) {
   return pl_call1(c, PL_OP(broadcast_to), x, &PL_INTS(rank, shape));
-}
-static pl_value sliced(pl_context *c, pl_value x, int rank, const int64_t *start, const int64_t *step,
-                       const int64_t *count) {
-  return pl_call1(c, PL_OP(slice), x, (pl_attr[]){PL_INTS(rank, start), PL_INTS(rank, step), PL_INTS(rank, count)});
 }
 static bool done(pl_value out) { return out != PL_NONE; }
 static bool bad_count(pl_context *c, const pl_op *op, int64_t n) {
@@ -73,15 +64,15 @@ EXPAND(tile) { /* axis by axis: {outer, r inner} -> {outer, times, r inner} */
 EXPAND(repeat_interleave) {
   (void)n;
   pl_slot x;
-  int64_t k = attrs[0].i, outer, inner;
+  int64_t k = attrs[0].i, outer, r, inner;
   if (!shape_of(c, in[0], &x)) return false;
   int axis = axis_of(c, op, in, attrs[1].i, x.rank);
   if (axis < 0) return false;
   if (k < 0) return bad_count(c, op, k);
-  split(&x, axis, &outer, &inner);
-  int64_t rows = outer * x.shape[axis];
+  pl_split_axis(&x, axis, &outer, &r, &inner);
+  int64_t rows = outer * r;
   pl_value v = spread(c, pl_reshape_to(c, in[0], 3, (int64_t[]){rows, 1, inner}), 3, (int64_t[]){rows, k, inner});
-  return done(out[0] = with_size(c, v, &x, axis, k * x.shape[axis]));
+  return done(out[0] = with_size(c, v, &x, axis, k * r));
 }
 EXPAND(roll) {
   (void)n;
@@ -90,18 +81,8 @@ EXPAND(roll) {
   int axis = axis_of(c, op, in, attrs[1].i, x.rank);
   if (axis < 0) return false;
   int64_t r = x.shape[axis], k = r ? ((attrs[0].i % r) + r) % r : 0;
-  int64_t start[PL_MAX_RANK] = {0}, step[PL_MAX_RANK], count[PL_MAX_RANK];
   if (k == 0) return done(out[0] = PL_UNARY(identity, c, in[0]));
-  for (int a = 0; a < x.rank; a++) {
-    step[a] = 1;
-    count[a] = x.shape[a];
-  }
-  start[axis] = r - k;
-  count[axis] = k;
-  pl_value parts[2] = {sliced(c, in[0], x.rank, start, step, count)};
-  start[axis] = 0;
-  count[axis] = r - k;
-  parts[1] = sliced(c, in[0], x.rank, start, step, count);
+  pl_value parts[] = {pl_part(c, in[0], axis, r - k, 1, k), pl_part(c, in[0], axis, 0, 1, r - k)};
   return done(out[0] = pl_apply1(c, PL_OP(concat), 2, parts, &PL_INT(axis)));
 }
 
@@ -141,17 +122,12 @@ EXPAND(diagonal) { /* every (columns + 1)-th of the rows laid end to end */
   int rank = x.rank - 1;
   int64_t m = x.shape[rank - 1], q = x.shape[rank], k = attrs[0].i;
   int64_t length = k >= 0 ? (m < q - k ? m : q - k) : (m + k < q ? m + k : q), first = k >= 0 ? k : -k * q;
-  int64_t shape[PL_MAX_RANK], start[PL_MAX_RANK] = {0}, step[PL_MAX_RANK], count[PL_MAX_RANK];
+  int64_t shape[PL_MAX_RANK];
   if (length < 0) length = 0;
-  for (int a = 0; a < rank; a++) {
-    shape[a] = count[a] = x.shape[a];
-    step[a] = 1;
-  }
+  for (int a = 0; a < rank; a++) shape[a] = x.shape[a];
   shape[rank - 1] = m * q;
-  start[rank - 1] = length ? first : 0;
-  step[rank - 1] = q + 1;
-  count[rank - 1] = length;
-  return done(out[0] = sliced(c, pl_reshape_to(c, in[0], rank, shape), rank, start, step, count));
+  pl_value flat = pl_reshape_to(c, in[0], rank, shape);
+  return done(out[0] = pl_part(c, flat, rank - 1, length ? first : 0, q + 1, length));
 }
 EXPAND(trace) {
   (void)n, (void)op;

@@ -161,31 +161,26 @@ static void eigen_gaps_jvp(pl_jvp *j) { /* (dM - Q (dw_j - dw_i))/(w_j - w_i) */
 
 /* ---- the derivatives of symmetric_eigen ---- */
 
-static pl_value product(pl_context *c, pl_value a, pl_value b, bool ta, bool tb) {
-  return pl_call2(c, PL_OP(gemm), a, b, (pl_attr[]){PL_INT(ta), PL_INT(tb)});
-}
-static pl_value symmetric(pl_context *c, pl_value x) {
-  return PL_BINARY(mul, c, PL_BINARY(add, c, x, pl_transpose_last(c, x)), pl_like(c, x, 0.5));
-}
 static void symmetric_eigen_vjp(pl_vjp *v) { /* V (diag(gw) + F o (V' gV)) V' */
   pl_context *c = v->c;
   pl_value w = v->out[0], V = v->out[1], g = PL_ZERO;
   if (v->g[1] != PL_ZERO)
-    g = product(c, product(c, V, divided(c, w, product(c, V, v->g[1], true, false)), false, false), V, false, true);
+    g = pl_product(c, pl_product(c, V, divided(c, w, pl_product(c, V, v->g[1], true, false)), false, false), V, false,
+                   true);
   if (v->g[0] != PL_ZERO) {
     pl_slot *s = pl_slot_get(c, w);
     if (!s) return;
     pl_value scaled = PL_BINARY(mul, c, V, pl_reshape_to(c, v->g[0], 3, (int64_t[]){s->shape[0], 1, s->shape[1]}));
-    g = pl_plus(c, g, product(c, scaled, V, false, true));
+    g = pl_plus(c, g, pl_product(c, scaled, V, false, true));
   }
-  pl_vjp_give(v, 0, symmetric(c, g));
+  pl_vjp_give(v, 0, pl_symmetric(c, g));
 }
 static void symmetric_eigen_jvp(pl_jvp *j) {
   pl_context *c = j->c;
   pl_value w = j->out[0], V = j->out[1];
-  pl_value P = product(c, product(c, V, symmetric(c, j->t[0]), true, false), V, false, false);
+  pl_value P = pl_product(c, pl_product(c, V, pl_symmetric(c, j->t[0]), true, false), V, false, false);
   j->dt[0] = pl_call1(c, PL_OP(diagonal), P, &PL_INT(0));
-  j->dt[1] = product(c, V, divided(c, w, P), false, false);
+  j->dt[1] = pl_product(c, V, divided(c, w, P), false, false);
 }
 
 /* ---- what users see ---- */

@@ -115,9 +115,6 @@ static void dense_solve_run(const pl_call *call, pl_slot **out) {
 }
 static bool dense_solve_shape(const pl_call *call, pl_spec *out) { return right_stack(call, out); }
 
-static pl_value product(pl_context *c, pl_value a, pl_value b, bool ta, bool tb) {
-  return pl_call2(c, PL_OP(gemm), a, b, (pl_attr[]){PL_INT(ta), PL_INT(tb)});
-}
 static pl_value solved(pl_context *c, pl_value a, pl_value b, bool transpose) {
   return pl_call2(c, PL_OP(dense_solve), a, b, &PL_INT(transpose));
 }
@@ -126,14 +123,15 @@ static void dense_solve_vjp(pl_vjp *v) { /* A X = B: gB = A^-T g, gA = -gB X' */
   bool t = v->attrs[0].i;
   pl_value gb = solved(c, v->in[0], v->g[0], !t);
   if (v->need[0])
-    pl_vjp_give(v, 0,
-                PL_UNARY(neg, c, t ? product(c, v->out[0], gb, false, true) : product(c, gb, v->out[0], false, true)));
+    pl_vjp_give(
+        v, 0,
+        PL_UNARY(neg, c, t ? pl_product(c, v->out[0], gb, false, true) : pl_product(c, gb, v->out[0], false, true)));
   if (v->need[1]) pl_vjp_give(v, 1, gb);
 }
 static void dense_solve_jvp(pl_jvp *j) { /* A dX = dB - dA X */
   pl_context *c = j->c;
   bool t = j->attrs[0].i;
-  pl_value right = j->t[0] == PL_ZERO ? PL_ZERO : product(c, j->t[0], j->out[0], t, false);
+  pl_value right = pl_product(c, j->t[0], j->out[0], t, false);
   j->dt[0] = solved(c, j->in[0], pl_minus(c, j->t[1], right), t);
 }
 
@@ -187,7 +185,7 @@ static void triangular_vjp(pl_vjp *v) {
   bool upper = v->attrs[0].i, t = v->attrs[1].i;
   pl_value gb = substituted(c, v->in[0], v->g[0], upper, !t);
   if (v->need[0]) {
-    pl_value g = t ? product(c, v->out[0], gb, false, true) : product(c, gb, v->out[0], false, true);
+    pl_value g = t ? pl_product(c, v->out[0], gb, false, true) : pl_product(c, gb, v->out[0], false, true);
     pl_vjp_give(v, 0, PL_UNARY(neg, c, half_of(c, g, upper)));
   }
   if (v->need[1]) pl_vjp_give(v, 1, gb);
@@ -195,7 +193,7 @@ static void triangular_vjp(pl_vjp *v) {
 static void triangular_jvp(pl_jvp *j) {
   pl_context *c = j->c;
   bool upper = j->attrs[0].i, t = j->attrs[1].i;
-  pl_value right = j->t[0] == PL_ZERO ? PL_ZERO : product(c, half_of(c, j->t[0], upper), j->out[0], t, false);
+  pl_value right = j->t[0] == PL_ZERO ? PL_ZERO : pl_product(c, half_of(c, j->t[0], upper), j->out[0], t, false);
   j->dt[0] = substituted(c, j->in[0], pl_minus(c, j->t[1], right), upper, t);
 }
 
@@ -243,20 +241,17 @@ static pl_value half_lower(pl_context *c, pl_value x) {
   pl_value both = PL_BINARY(add, c, pl_call1(c, PL_OP(tril), x, &PL_INT(0)), pl_call1(c, PL_OP(tril), x, &PL_INT(-1)));
   return PL_BINARY(mul, c, both, pl_like(c, x, 0.5));
 }
-static pl_value symmetric(pl_context *c, pl_value x) {
-  return PL_BINARY(mul, c, PL_BINARY(add, c, x, pl_transpose_last(c, x)), pl_like(c, x, 0.5));
-}
 static void cholesky_factor_vjp(pl_vjp *v) { /* the symmetric part of L^-T Phi(L' g) L^-1 */
   pl_context *c = v->c;
-  pl_value L = v->out[0], P = half_lower(c, product(c, L, half_of(c, v->g[0], false), true, false));
+  pl_value L = v->out[0], P = half_lower(c, pl_product(c, L, half_of(c, v->g[0], false), true, false));
   pl_value Y = substituted(c, L, P, false, true);
-  pl_vjp_give(v, 0, symmetric(c, substituted(c, L, pl_transpose_last(c, Y), false, true)));
+  pl_vjp_give(v, 0, pl_symmetric(c, substituted(c, L, pl_transpose_last(c, Y), false, true)));
 }
 static void cholesky_factor_jvp(pl_jvp *j) { /* L Phi(L^-1 dA L^-T) */
   pl_context *c = j->c;
-  pl_value L = j->out[0], W = substituted(c, L, symmetric(c, j->t[0]), false, false);
+  pl_value L = j->out[0], W = substituted(c, L, pl_symmetric(c, j->t[0]), false, false);
   pl_value M = substituted(c, L, pl_transpose_last(c, W), false, false);
-  j->dt[0] = product(c, L, half_lower(c, M), false, false);
+  j->dt[0] = pl_product(c, L, half_lower(c, M), false, false);
 }
 
 /* ---- log_det: sign and log |det|, 0 and -infinity of a singular matrix ---- */

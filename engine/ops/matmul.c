@@ -185,19 +185,16 @@ static void gemm_run(const pl_call *call, pl_slot **out) {
   int64_t pieces = z.batch * ((z.m + p.rows - 1) / p.rows);
   pl_for(call->c, product_blocks, &p, pieces, 1, flops * (double)z.batch / (double)pieces / 8);
 }
-static pl_value product(pl_context *c, pl_value a, pl_value b, bool ta, bool tb) {
-  return a == PL_ZERO || b == PL_ZERO ? PL_ZERO : pl_call2(c, PL_OP(gemm), a, b, (pl_attr[]){PL_INT(ta), PL_INT(tb)});
-}
 static void gemm_vjp(pl_vjp *v) {
   pl_context *c = v->c;
   pl_value a = v->in[0], b = v->in[1], g = v->g[0];
   bool ta = v->attrs[0].i, tb = v->attrs[1].i;
-  if (v->need[0]) pl_vjp_give(v, 0, ta ? product(c, b, g, tb, true) : product(c, g, b, false, !tb));
-  if (v->need[1]) pl_vjp_give(v, 1, tb ? product(c, g, a, true, ta) : product(c, a, g, !ta, false));
+  if (v->need[0]) pl_vjp_give(v, 0, ta ? pl_product(c, b, g, tb, true) : pl_product(c, g, b, false, !tb));
+  if (v->need[1]) pl_vjp_give(v, 1, tb ? pl_product(c, g, a, true, ta) : pl_product(c, a, g, !ta, false));
 }
 static void gemm_jvp(pl_jvp *j) {
   bool ta = j->attrs[0].i, tb = j->attrs[1].i;
-  j->dt[0] = pl_plus(j->c, product(j->c, j->t[0], j->in[1], ta, tb), product(j->c, j->in[0], j->t[1], ta, tb));
+  j->dt[0] = pl_plus(j->c, pl_product(j->c, j->t[0], j->in[1], ta, tb), pl_product(j->c, j->in[0], j->t[1], ta, tb));
 }
 
 /* NumPy's ranks: vectors are rows on the left and columns on the right, leading axes broadcast. */

@@ -329,18 +329,8 @@ static bool diff_expand(pl_context *c, const pl_op *op, int n, const pl_value *i
     pl_call call = {c, op, n, &s, &x, attrs};
     int axis = pl_axis(&call, attrs[1].i, s->rank);
     if (axis < 0) return false;
-    int64_t zero[PL_MAX_RANK] = {0}, one[PL_MAX_RANK] = {0}, step[PL_MAX_RANK], count[PL_MAX_RANK];
-    for (int a = 0; a < s->rank; a++) {
-      step[a] = 1;
-      count[a] = s->shape[a];
-    }
-    if (count[axis] > 0) count[axis]--;
-    one[axis] = 1;
-    int rank = s->rank;
-    pl_value hi =
-        pl_call1(c, PL_OP(slice), x, (pl_attr[]){PL_INTS(rank, one), PL_INTS(rank, step), PL_INTS(rank, count)});
-    pl_value lo =
-        pl_call1(c, PL_OP(slice), x, (pl_attr[]){PL_INTS(rank, zero), PL_INTS(rank, step), PL_INTS(rank, count)});
+    int64_t less = s->shape[axis] > 0 ? s->shape[axis] - 1 : 0;
+    pl_value hi = pl_part(c, x, axis, 1, 1, less), lo = pl_part(c, x, axis, 0, 1, less);
     x = PL_BINARY(sub, c, hi, lo);
   }
   out[0] = x == in[0] ? PL_UNARY(identity, c, x) : x;
@@ -394,12 +384,6 @@ static bool check_index(const pl_call *call, const pl_slot *index, int64_t m) {
     }
   return false;
 }
-static void split(const pl_slot *x, int axis, int64_t *outer, int64_t *m, int64_t *inner) {
-  *outer = *inner = 1;
-  for (int a = 0; a < axis; a++) *outer *= x->shape[a];
-  *m = x->shape[axis];
-  for (int a = axis + 1; a < x->rank; a++) *inner *= x->shape[a];
-}
 static bool gather_spec(const pl_call *call, const pl_slot *x, pl_spec *out) {
   const pl_slot *index = call->in[1];
   int axis = pl_axis(call, call->attrs[0].i, x->rank);
@@ -423,7 +407,7 @@ static void gather_run(const pl_call *call, pl_slot **out) {
   const pl_slot *x = call->in[0];
   int64_t outer;
   index_args a = {.x = x->data, .index = call->in[1]->data, .y = out[0]->data, .k = call->in[1]->count};
-  split(x, pl_axis(call, call->attrs[0].i, x->rank), &outer, &a.m, &a.inner);
+  pl_split_axis(x, pl_axis(call, call->attrs[0].i, x->rank), &outer, &a.m, &a.inner);
   if (!check_index(call, call->in[1], a.m)) return;
   if (out[0]->count) pl_for(call->c, PL_KERNEL_OF(gather, x->dtype), &a, outer * a.k, 1, (double)a.inner + 1);
 }
@@ -449,7 +433,7 @@ static bool scatter_shape(const pl_call *call, pl_spec *out) {
 static void scatter(const pl_call *call, pl_slot *out, bool add) {
   int64_t outer;
   index_args a = {.x = call->in[2]->data, .index = call->in[1]->data, .y = out->data, .k = call->in[1]->count};
-  split(call->in[0], pl_axis(call, call->attrs[0].i, call->in[0]->rank), &outer, &a.m, &a.inner);
+  pl_split_axis(call->in[0], pl_axis(call, call->attrs[0].i, call->in[0]->rank), &outer, &a.m, &a.inner);
   if (!check_index(call, call->in[1], a.m)) return;
   fill_base(call, out);
   pl_kernel fn = add ? PL_KERNEL_OF(scatter_add, out->dtype) : PL_KERNEL_OF(scatter_set, out->dtype);

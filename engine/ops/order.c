@@ -7,14 +7,6 @@
 #include "../op.h"
 #include "../schedule.h"
 
-/* {outer, r, inner} of a shape around an axis; without axes, all as one. */
-static void split(const pl_slot *x, int axis, int64_t *outer, int64_t *r, int64_t *inner) {
-  *outer = *inner = 1;
-  *r = axis < 0 ? x->count : x->shape[axis];
-  for (int a = 0; a < axis; a++) *outer *= x->shape[a];
-  for (int a = axis + 1; axis >= 0 && a < x->rank; a++) *inner *= x->shape[a];
-}
-
 /* ---- argmax, argmin: attributes axis (none: the flat place), keep ---- */
 
 static bool place_axis(const pl_call *call, int *axis) {
@@ -45,7 +37,9 @@ static void find_places(const pl_call *call, pl_slot **out, pl_kernel kernel) {
   int axis;
   int64_t outer, r, inner;
   if (!place_axis(call, &axis)) return;
-  split(call->in[0], axis, &outer, &r, &inner);
+  outer = inner = 1; /* without an axis all are one */
+  r = call->in[0]->count;
+  if (axis >= 0) pl_split_axis(call->in[0], axis, &outer, &r, &inner);
   order_args a = {.x = call->in[0]->data, .y = out[0]->data, .r = r, .inner = inner};
   pl_for(call->c, kernel, &a, outer * inner, 1, (double)r);
 }
@@ -72,7 +66,7 @@ static bool argsort_shape(const pl_call *call, pl_spec *out) {
 static void argsort_run(const pl_call *call, pl_slot **out) {
   const pl_slot *x = call->in[0];
   int64_t outer, r, inner;
-  split(x, pl_axis(call, call->attrs[0].i, x->rank), &outer, &r, &inner);
+  pl_split_axis(x, pl_axis(call, call->attrs[0].i, x->rank), &outer, &r, &inner);
   if (x->count == 0) return;
   int64_t *work = pl_memory_new(call->c, 4 * (size_t)x->count * sizeof *work);
   if (!work) return;
@@ -127,7 +121,7 @@ static bool take_along_expand(pl_context *c, const pl_op *op, int n, const pl_va
     return false;
   }
   int64_t outer, r, inner, shape[PL_MAX_RANK];
-  split(&x, axis, &outer, &r, &inner);
+  pl_split_axis(&x, axis, &outer, &r, &inner);
   pl_value three = pl_reshape_to(c, in[1], 3, (int64_t[]){outer, index.shape[axis], inner});
   pl_value offset = PL_BINARY(add, c, count_up(c, (double)(1 - inner), (double)(r * inner), outer, 1, 1),
                               pl_reshape_to(c, count_up(c, 0, 1, inner, 1, 1), 3, (int64_t[]){1, 1, inner}));
@@ -153,20 +147,14 @@ static bool topk_expand(pl_context *c, const pl_op *op, int n, const pl_value *i
   pl_slot *s = pl_slot_get(c, in[0]);
   if (!s) return false;
   pl_call call = {c, op, 1, &s, in, attrs};
-  int axis = pl_axis(&call, attrs[1].i, s->rank), rank = s->rank;
+  int axis = pl_axis(&call, attrs[1].i, s->rank);
   if (axis < 0) return false;
   if (attrs[0].i < 0 || attrs[0].i > s->shape[axis]) {
     pl_error(c, PL_ERROR_ARGUMENT, "%s: %lld of %d elements", op->name, (long long)attrs[0].i, s->shape[axis]);
     return false;
   }
-  int64_t start[PL_MAX_RANK] = {0}, step[PL_MAX_RANK], count[PL_MAX_RANK];
-  for (int a = 0; a < rank; a++) {
-    step[a] = 1;
-    count[a] = a == axis ? attrs[0].i : s->shape[a];
-  }
   pl_value places = pl_call1(c, PL_OP(argsort), in[0], (pl_attr[]){PL_INT(axis), PL_INT(!attrs[2].i)});
-  out[1] =
-      pl_call1(c, PL_OP(slice), places, (pl_attr[]){PL_INTS(rank, start), PL_INTS(rank, step), PL_INTS(rank, count)});
+  out[1] = pl_part(c, places, axis, 0, 1, attrs[0].i);
   out[0] = pl_call2(c, PL_OP(take_along), in[0], out[1], &PL_INT(axis));
   return out[0] != PL_NONE;
 }
@@ -204,17 +192,11 @@ static bool interp_expand(pl_context *c, const pl_op *op, int n, const pl_value 
 static pl_value element(pl_context *c, pl_value x, int axis, int64_t k) {
   pl_slot *s = pl_slot_get(c, x);
   if (!s) return PL_NONE;
-  int64_t start[PL_MAX_RANK] = {0}, step[PL_MAX_RANK], count[PL_MAX_RANK], shape[PL_MAX_RANK];
-  int rank = s->rank, kept = 0;
-  for (int a = 0; a < rank; a++) {
-    step[a] = 1;
-    count[a] = a == axis ? 1 : s->shape[a];
-    if (a == axis) start[a] = k;
-    else shape[kept++] = s->shape[a];
-  }
-  pl_value v =
-      pl_call1(c, PL_OP(slice), x, (pl_attr[]){PL_INTS(rank, start), PL_INTS(rank, step), PL_INTS(rank, count)});
-  return pl_reshape_to(c, v, kept, shape);
+  int64_t shape[PL_MAX_RANK];
+  int kept = 0;
+  for (int a = 0; a < s->rank; a++)
+    if (a != axis) shape[kept++] = s->shape[a];
+  return pl_reshape_to(c, pl_part(c, x, axis, k, 1, 1), kept, shape);
 }
 /* Linear between the order statistics next to place 1 + q (n - 1): R. Hyndman, Y. Fan, Sample quantiles in statistical
  * packages, The American Statistician 50(4), 1996, type 7. */

@@ -181,13 +181,6 @@ static pl_value to_rows(pl_context *c, pl_value x, const pl_attr *axes, int64_t 
   return pl_reshape_to(c, t, 2, (int64_t[]){m, *n});
 }
 
-static pl_value columns(pl_context *c, pl_value x, int64_t start, int64_t step, int64_t n) {
-  pl_slot *s = pl_slot_get(c, x);
-  if (!s) return PL_NONE;
-  int64_t starts[] = {0, start}, steps[] = {1, step}, counts[] = {s->shape[0], n};
-  return pl_call1(c, PL_OP(slice), x, (pl_attr[]){PL_INTS(2, starts), PL_INTS(2, steps), PL_INTS(2, counts)});
-}
-
 enum { LEVELS = 40 };
 
 /* level[0] = x {m, n}; level[l+1] = even*odd columns, an odd one carried over. Returns the number of products' levels.
@@ -198,9 +191,9 @@ static int product_tree(pl_context *c, pl_value x, int64_t n, pl_value *level, i
   width[0] = n;
   while (width[l] > 1 && c->status == PL_OK) {
     int64_t half = width[l] / 2;
-    pl_value p = PL_BINARY(mul, c, columns(c, level[l], 0, 2, half), columns(c, level[l], 1, 2, half));
+    pl_value p = PL_BINARY(mul, c, pl_part(c, level[l], 1, 0, 2, half), pl_part(c, level[l], 1, 1, 2, half));
     if (width[l] % 2) {
-      pl_value both[] = {p, columns(c, level[l], width[l] - 1, 1, 1)};
+      pl_value both[] = {p, pl_part(c, level[l], 1, width[l] - 1, 1, 1)};
       p = pl_apply1(c, PL_OP(concat), 2, both, &PL_INT(1));
     }
     level[++l] = p;
@@ -217,13 +210,13 @@ static pl_value others(pl_context *c, pl_value x, int64_t m, int64_t n) {
   pl_value g = pl_broadcast_like(c, pl_like(c, x, 1), level[l]);
   while (l-- > 0 && c->status == PL_OK) {
     int64_t half = width[l] / 2;
-    pl_value h = columns(c, g, 0, 1, half);
-    pl_value pair[] = {PL_BINARY(mul, c, h, columns(c, level[l], 1, 2, half)),
-                       PL_BINARY(mul, c, h, columns(c, level[l], 0, 2, half))};
+    pl_value h = pl_part(c, g, 1, 0, 1, half);
+    pl_value pair[] = {PL_BINARY(mul, c, h, pl_part(c, level[l], 1, 1, 2, half)),
+                       PL_BINARY(mul, c, h, pl_part(c, level[l], 1, 0, 2, half))};
     pl_value both = pl_apply1(c, PL_OP(stack), 2, pair, &PL_INT(2)); /* {m, half, 2}: interleaved */
     both = pl_reshape_to(c, both, 2, (int64_t[]){m, 2 * half});
     if (width[l] % 2) {
-      pl_value parts[] = {both, columns(c, g, half, 1, 1)};
+      pl_value parts[] = {both, pl_part(c, g, 1, half, 1, 1)};
       both = pl_apply1(c, PL_OP(concat), 2, parts, &PL_INT(1));
     }
     g = both;

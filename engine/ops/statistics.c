@@ -90,19 +90,6 @@ static bool log_softmax_expand(pl_context *c, const pl_op *op, int n, const pl_v
 
 /* ---- trapezoid: y, and x of one axis where the places are not dx apart ---- */
 
-static pl_value part(pl_context *c, pl_value x, int axis, int64_t first, int64_t less) {
-  pl_slot *s = pl_slot_get(c, x);
-  if (!s) return PL_NONE;
-  int64_t start[PL_MAX_RANK] = {0}, step[PL_MAX_RANK], count[PL_MAX_RANK];
-  int rank = s->rank;
-  for (int a = 0; a < rank; a++) {
-    step[a] = 1;
-    count[a] = s->shape[a];
-  }
-  start[axis] = first;
-  count[axis] = count[axis] > less ? count[axis] - less : 0;
-  return pl_call1(c, PL_OP(slice), x, (pl_attr[]){PL_INTS(rank, start), PL_INTS(rank, step), PL_INTS(rank, count)});
-}
 static bool trapezoid_expand(pl_context *c, const pl_op *op, int n, const pl_value *in, const pl_attr *attrs,
                              pl_value *out) {
   pl_slot *slots[] = {pl_slot_get(c, in[0]), n > 1 ? pl_slot_get(c, in[1]) : NULL};
@@ -114,17 +101,18 @@ static bool trapezoid_expand(pl_context *c, const pl_op *op, int n, const pl_val
   }
   int axis = pl_axis(&call, attrs[0].i, slots[0]->rank), rank = slots[0]->rank;
   if (axis < 0) return false;
-  int64_t shape[PL_MAX_RANK], m = slots[0]->shape[axis];
+  int64_t shape[PL_MAX_RANK], m = slots[0]->shape[axis], less = m > 0 ? m - 1 : 0;
   if (n > 1 && (slots[1]->rank != 1 || slots[1]->count != m)) {
     pl_shape_error(&call, "x is a vector, as long as y along the axis");
     return false;
   }
-  pl_value y = floats(c, in[0]), sums = PL_BINARY(add, c, part(c, y, axis, m > 0, 1), part(c, y, axis, 0, 1));
+  pl_value y = floats(c, in[0]),
+           sums = PL_BINARY(add, c, pl_part(c, y, axis, m > 0, 1, less), pl_part(c, y, axis, 0, 1, less));
   pl_value half = pl_like(c, sums, 0.5 * (n > 1 ? 1 : attrs[1].r));
   if (n > 1) {
     pl_value x = floats(c, in[1]);
-    for (int a = 0; a < rank; a++) shape[a] = a == axis ? (m > 0 ? m - 1 : 0) : 1;
-    pl_value h = PL_BINARY(sub, c, part(c, x, 0, m > 0, 1), part(c, x, 0, 0, 1));
+    for (int a = 0; a < rank; a++) shape[a] = a == axis ? less : 1;
+    pl_value h = PL_BINARY(sub, c, pl_part(c, x, 0, m > 0, 1, less), pl_part(c, x, 0, 0, 1, less));
     sums = PL_BINARY(mul, c, sums, pl_reshape_to(c, h, rank, shape));
   }
   int64_t along = axis;
@@ -174,7 +162,7 @@ static bool cumprod_expand(pl_context *c, const pl_op *op, int n, const pl_value
   for (int64_t d = 1; d < r && !c->status; d *= 2) {
     shape[axis] = d;
     pl_value one = pl_call1(c, PL_OP(broadcast_to), pl_like(c, in[0], 1), &PL_INTS(rank, shape));
-    pl_value before[] = {one, part(c, y, axis, 0, d)};
+    pl_value before[] = {one, pl_part(c, y, axis, 0, 1, r - d)};
     y = PL_BINARY(mul, c, y, pl_apply1(c, PL_OP(concat), 2, before, &PL_INT(axis)));
   }
   out[0] = r > 1 ? y : PL_UNARY(identity, c, in[0]);
