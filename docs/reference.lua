@@ -42,7 +42,7 @@ local function section(title, prefix, module)
     if text then print("```\n" .. text .. "\n```\n") end
   end
 end
-assert(pl.minimize)
+assert(pl.minimize and pl.einsum)
 section("Functions", "", pl)
 section("Sparse matrices", "sparse.", pl.sparse)
 section("Files", "io.", pl.io)

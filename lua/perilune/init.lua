@@ -20,7 +20,6 @@ pl.compile = require("perilune.compile").compile
 pl.load_program = require("perilune.program_file").load_program
 
 pl.map = require "perilune.map"
-pl.einsum = require "perilune.einsum"
 local user_op = require "perilune.user_op"
 pl.op, pl.load_op = user_op.op, user_op.load_op
 
@@ -28,7 +27,7 @@ pl.tree = require "perilune.tree"
 pl.rng = require("perilune.rng").new
 
 -- Modules that a script may not need are loaded when they are first named.
-local lazy = {sparse = true, io = true, minimize = true}
+local lazy = {sparse = true, io = true, minimize = true, einsum = true}
 setmetatable(pl, {__index = function(t, key)
   if lazy[key] then
     local module = require("perilune." .. key)
@@ -205,11 +204,10 @@ function pl.args(defaults)
   return values
 end
 
-local help = require "perilune.help"
 --- What there is to say of an op or a function: pl.help("softplus"), pl.help("scan"), pl.help("sparse.diags").
 ---@param name string
 function pl.help(name)
-  local text = type(name) == "string" and help.text(pl, name)
+  local text = type(name) == "string" and require("perilune.help").text(pl, name)
   if not text then core.fail(("there is nothing to say of '%s': it is no op and no function of Perilune"):format(tostring(name))) end
   print(text)
 end
