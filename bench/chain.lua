@@ -2,13 +2,7 @@
 -- code. Prints "forward both" in ns an op for each, then the value and a gradient entry.
 local pl = require "perilune"
 local core = require "perilune.core"
-local ffi = require "ffi"
-ffi.cdef "typedef struct { long s, ns; } bench_time; int clock_gettime(int, bench_time *);"
-local clock = ffi.new "bench_time"
-local function now()
-  ffi.C.clock_gettime(1, clock)
-  return tonumber(clock.s) + 1e-9*tonumber(clock.ns)
-end
+local now = dofile "bench/clock.lua"
 
 local x0, a, b = {}, {}, {}
 for i = 0, 7 do x0[i + 1], a[i + 1], b[i + 1] = 0.1*(i + 1), 0.9 + 0.01*i, 0.05*i end

@@ -1,13 +1,7 @@
 -- One op of each family at 10^3 and 10^6 numbers (matrices of 32 and 1,000 rows): `perilune bench/families.lua` prints lines of size, name,
 -- least seconds, and a number that families.py's must agree with. Both make their inputs by the same formulas.
 local pl = require "perilune"
-local ffi = require "ffi"
-ffi.cdef "typedef struct { long s, ns; } bench_time; int clock_gettime(int, bench_time *);"
-local clock = ffi.new "bench_time"
-local function now()
-  ffi.C.clock_gettime(1, clock)
-  return tonumber(clock.s) + 1e-9*tonumber(clock.ns)
-end
+local now = dofile "bench/clock.lua"
 
 local function hashed(n, scale) -- in (0, 1), without order
   local k = pl.arange(1, n)*scale

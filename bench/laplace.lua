@@ -4,13 +4,7 @@
 local pl = require "perilune"
 local core = require "perilune.core"
 local sparse = pl.sparse
-local ffi = require "ffi"
-ffi.cdef "typedef struct { long s, ns; } bench_time; int clock_gettime(int, bench_time *);"
-local clock = ffi.new "bench_time"
-local function now()
-  ffi.C.clock_gettime(1, clock)
-  return tonumber(clock.s) + 1e-9*tonumber(clock.ns)
-end
+local now = dofile "bench/clock.lua"
 
 local n = tonumber(arg and arg[1]) or 300
 local D = sparse.diags({1, -1}, {0, -1}, {n + 1, n})

@@ -9,12 +9,7 @@
 --   trace1000    first call of a compiled function of 1,000 ops, the second call; the value
 local pl = require "perilune"
 local ffi = require "ffi"
-ffi.cdef "typedef struct { long s, ns; } bench_time; int clock_gettime(int, bench_time *);"
-local clock = ffi.new "bench_time"
-local function now()
-  ffi.C.clock_gettime(1, clock)
-  return tonumber(clock.s) + 1e-9*tonumber(clock.ns)
-end
+local now = dofile "bench/clock.lua"
 
 local function median(t) table.sort(t); return t[math.ceil(#t/2)] end
 

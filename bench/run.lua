@@ -75,16 +75,11 @@ if not alone then
   row(("memory, %s gradients of 8 numbers"):format(quick and "10^5" or "10^6"), ("%.1f MB"):format(small[2]), "", ("grows %.2f %%"):format(small[1]), "", "1 %")
   row(("memory, %s gradients with 8 MB temporaries"):format(quick and "500" or "10^4"), ("%.1f MB"):format(large[2]), "", ("grows %.2f %%"):format(large[1]), "", "1 %")
 
-  local start = {}
+  local now, start = dofile "bench/clock.lua", {}
   for k = 1, 10 do
-    local ffi = require "ffi"
-    pcall(ffi.cdef, "typedef struct { long s, ns; } bench_time; int clock_gettime(int, bench_time *);")
-    local c = ffi.new "bench_time"
-    ffi.C.clock_gettime(1, c)
-    local t0 = tonumber(c.s) + 1e-9*tonumber(c.ns)
+    local before = now()
     os.execute(ours .. "-e ''")
-    ffi.C.clock_gettime(1, c)
-    start[k] = {0, tonumber(c.s) + 1e-9*tonumber(c.ns) - t0}
+    start[k] = {0, now() - before}
   end
   row("perilune -e ''", ("%.1f ms"):format(1e3*least(start)[2]), "", "", "", "20 ms")
 end
