@@ -21,9 +21,12 @@ both modes unless it says otherwise; at kinks they are what is said here.
 ]]
 for _, name in ipairs(ops) do
   if not rawget(pl, name) or pl[name] == core[name] then
-    local text = help.text(pl, name):match(": (.*)$")
-    local formula, attributes = text:match("^(.-)%s+(%b{})$")
-    print(("- **%s**%s: %s"):format(name, attributes and " `" .. attributes .. "`" or "", formula or text))
+    local h = core.op_help(name)
+    print(("- **%s**%s: %s"):format(name, #h.attributes > 0 and " `{" .. table.concat(h.attributes, ", ") .. "}`" or "", h.formula))
+    for _, field in ipairs {"shapes", "derivative", "accuracy", "source"} do
+      local quote = field == "shapes" and "`" or ""
+      if h[field] then print(("  - %s: %s%s%s"):format(field, quote, h[field], quote)) end
+    end
   end
 end
 

@@ -88,7 +88,10 @@ typedef void (*pl_kernel)(const void *args, int64_t lo, int64_t hi);
 typedef void (*pl_kernel_one)(const void *x, const void *z, const void *w, void *y);
 
 struct pl_op {
-  const char *name, *formula;
+  /* For help and the manual: one line; shapes of inputs and results, "{..., n, n}, {..., n} -> {..., n}" (elementwise
+   * rows need none); what is a convention in the derivative, or missing; how far results may be off; where it is from.
+   */
+  const char *name, *formula, *shapes, *derivative, *accuracy, *source;
   pl_op_class kind;
   int8_t inputs, outputs; /* inputs -1: any number >= 1 */
   bool internal;          /* not offered to users */

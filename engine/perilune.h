@@ -183,7 +183,11 @@ enum { PL_MAX_ATTRS = 4 };
 PL_API const pl_op *pl_op_find(const char *name);
 PL_API const pl_op *pl_op_at(int i); /* NULL past the last */
 PL_API const char *pl_op_name(const pl_op *op);
-PL_API const char *pl_op_formula(const pl_op *op);       /* one line for help */
+/* What help says of an op, one line each; all but the formula may be NULL. */
+typedef struct {
+  const char *formula, *shapes, *derivative, *accuracy, *source;
+} pl_op_doc;
+PL_API pl_op_doc pl_op_help(const pl_op *op);
 PL_API bool pl_op_internal(const pl_op *op);             /* made by other ops and rules, not offered to users */
 PL_API int pl_op_inputs(const pl_op *op);                /* -1: any number, as one list */
 PL_API int pl_op_outputs(const pl_op *op);               /* -1: it depends on the attributes */

@@ -769,13 +769,17 @@ static int threads(lua_State *L) {
   return lua_pushnumber(L, pl_threads(b->c)), 1;
 }
 
-/* core.op_help(name) -> {name, formula, inputs, attributes}; core.ops() -> names */
+/* core.op_help(name) -> {formula, shapes, derivative, accuracy, source, attributes}; core.ops() -> names */
 static int op_help(lua_State *L) {
   const pl_op *op = pl_op_find(luaL_checkstring(L, 1));
   if (!op || pl_op_internal(op)) return 0;
-  lua_createtable(L, 0, 4);
-  lua_pushstring(L, pl_op_formula(op)), lua_setfield(L, -2, "formula");
-  lua_pushnumber(L, pl_op_inputs(op)), lua_setfield(L, -2, "inputs");
+  const pl_op_doc doc = pl_op_help(op);
+  lua_createtable(L, 0, 6);
+  lua_pushstring(L, doc.formula), lua_setfield(L, -2, "formula");
+  lua_pushstring(L, doc.shapes), lua_setfield(L, -2, "shapes"); /* of NULL: nil */
+  lua_pushstring(L, doc.derivative), lua_setfield(L, -2, "derivative");
+  lua_pushstring(L, doc.accuracy), lua_setfield(L, -2, "accuracy");
+  lua_pushstring(L, doc.source), lua_setfield(L, -2, "source");
   lua_newtable(L);
   for (int i = 0; pl_op_attrs(op)[i].name; i++) {
     lua_pushstring(L, pl_op_attrs(op)[i].name);

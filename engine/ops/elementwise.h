@@ -74,19 +74,19 @@ static inline bool remainder_sample(pl_context *c, pl_sampler_random *r, int k,
   return k < 8 && sample_binary(c, r, k, s, 1.15, 1.35, 0.5, 0.55);
 }
 
-#define UNARY(op, text, set, smp)                                                                                 \
+#define UNARY(op, text, set, smp, ...)                                                                            \
   {                                                                                                               \
     .name = #op, .formula = text, .kind = PL_ELEMENTWISE, .inputs = 1, .outputs = 1, .dtypes = set, .result = -1, \
-    .partial = op##_partial, .sample = smp##_sample                                                               \
+    .partial = op##_partial, .sample = smp##_sample, __VA_ARGS__                                                  \
   }
-#define COSTLY(op, text, set, smp)                                                                                \
+#define COSTLY(op, text, set, smp, ...)                                                                           \
   {                                                                                                               \
     .name = #op, .formula = text, .kind = PL_ELEMENTWISE, .inputs = 1, .outputs = 1, .dtypes = set, .result = -1, \
-    .partial = op##_partial, .sample = smp##_sample, .work = 10                                                   \
+    .partial = op##_partial, .sample = smp##_sample, .work = 10, __VA_ARGS__                                      \
   }
-#define BINARY(op, text, set, smp)                                                                                \
+#define BINARY(op, text, set, smp, ...)                                                                           \
   {                                                                                                               \
     .name = #op, .formula = text, .kind = PL_ELEMENTWISE, .inputs = 2, .outputs = 1, .dtypes = set, .result = -1, \
-    .partial = op##_partial, .sample = smp##_sample, .in_place = true                                             \
+    .partial = op##_partial, .sample = smp##_sample, .in_place = true, __VA_ARGS__                                \
   }
 #endif

@@ -20,7 +20,11 @@ local function of_op(name)
   local h = core.op_help(name)
   if not h then return nil end
   local options = #h.attributes > 0 and "   {" .. table.concat(h.attributes, ", ") .. "}" or ""
-  return ("%s: %s%s"):format(name, h.formula, options)
+  local lines = {("%s: %s%s"):format(name, h.formula, options)}
+  for _, field in ipairs {"shapes", "derivative", "accuracy", "source"} do
+    if h[field] then lines[#lines + 1] = ("  %s: %s"):format(field, h[field]) end
+  end
+  return table.concat(lines, "\n")
 end
 
 -- The comment block above a function of the language, behind the line that defines it.
