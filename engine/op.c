@@ -84,7 +84,9 @@ const pl_op *pl_op_find(const char *name) {
 const pl_op *pl_op_need(const char *name) { return pl_op_find(name); }
 const char *pl_op_name(const pl_op *op) { return op->name; }
 pl_op_doc pl_op_help(const pl_op *op) {
-  const char *shapes = op->kind != PL_ELEMENTWISE ? op->shapes : op->inputs == 1 ? "{...} -> {...}" : "inputs broadcast";
+  const char *shapes = op->kind != PL_ELEMENTWISE ? op->shapes
+                       : op->inputs == 1          ? "{...} -> {...}"
+                                                  : "inputs broadcast";
   return (pl_op_doc){op->formula, shapes, op->derivative ? op->derivative : op->no_derivative, op->accuracy,
                      op->source};
 }

@@ -258,8 +258,11 @@ pl_op pl_ops_eigen[] = {
     {FACTORS(eigen_gaps, "M_ij/(w_j - w_i), 0 on the diagonal", 2, 1, gaps)},
     {COMPOSED(eigh,
               "eigenvalues, ascending, and eigenvectors, in columns, of A's symmetric part; their largest component is "
-              "positive; vectors of equal eigenvalues have no derivative (an error)",
-              2)},
-    {COMPOSED(eigvalsh, "eigenvalues, ascending, of A's symmetric part", 1)},
+              "positive",
+              2),
+     .shapes = "{..., n, n} -> {..., n}, {..., n, n}",
+     .derivative = "none (an error) of the vectors of equal eigenvalues",
+     .source = "LAPACK syevd; derivative: J. R. Magnus, Econometric Theory 1, 1985"},
+    {COMPOSED(eigvalsh, "eigenvalues, ascending, of A's symmetric part", 1), .shapes = "{..., n, n} -> {..., n}"},
     {0},
 };

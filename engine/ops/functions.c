@@ -208,54 +208,58 @@ SAMPLE2(both, 0.5, 3, 0.5, 3)
 static bool step_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s) {
   return k < 8 && sample_binary(c, r, k, s, 0.2, 1, -1, 1);
 }
-#define STEPS(op, text)                                                                               \
-  {                                                                                                   \
-    .name = #op, .formula = text "; derivative 0", .kind = PL_ELEMENTWISE, .inputs = 1, .outputs = 1, \
-    .dtypes = PL_FLOATS, .result = -1, .partial = steps_partial, .sample = between_sample             \
+#define STEPS(op, text, ...)                                                                            \
+  {                                                                                                     \
+    .name = #op, .formula = text, .derivative = "0", .kind = PL_ELEMENTWISE, .inputs = 1, .outputs = 1, \
+    .dtypes = PL_FLOATS, .result = -1, .partial = steps_partial, .sample = between_sample, __VA_ARGS__  \
   }
-#define TEST(op, text)                                                                                    \
+#define TEST(op, text, ...)                                                                               \
   {                                                                                                       \
     .name = #op, .formula = text, .kind = PL_ELEMENTWISE, .inputs = 1, .outputs = 1, .dtypes = PL_FLOATS, \
-    .result = PL_BOOL, .sample = wide_sample                                                              \
+    .result = PL_BOOL, .sample = wide_sample, __VA_ARGS__                                                 \
   }
-#define SCALED(op, text, name_, default_)                                                                         \
-  {                                                                                                               \
-    .name = #op, .formula = text, .kind = PL_ELEMENTWISE, .inputs = 1, .outputs = 1, .dtypes = PL_FLOATS,         \
-    .result = -1, .attrs = {{name_, PL_AS_REAL, false, default_}}, .partial = op##_partial, .sample = op##_sample \
+#define SCALED(op, text, name_, default_, ...)                                                                     \
+  {                                                                                                                \
+    .name = #op, .formula = text, .kind = PL_ELEMENTWISE, .inputs = 1, .outputs = 1, .dtypes = PL_FLOATS,          \
+    .result = -1, .attrs = {{name_, PL_AS_REAL, false, default_}}, .partial = op##_partial, .sample = op##_sample, \
+    __VA_ARGS__                                                                                                    \
   }
-#define COMPOSED(op, text, smp)                                                                           \
+#define COMPOSED(op, text, smp, ...)                                                                      \
   {                                                                                                       \
     .name = #op, .formula = text, .kind = PL_COMPOSITE, .inputs = 1, .outputs = 1, .expand = op##_expand, \
-    .sample = smp##_sample                                                                                \
+    .sample = smp##_sample, __VA_ARGS__                                                                   \
   }
 
 pl_op pl_ops_functions[] = {
-    COSTLY(asin, "inverse sine, radians", PL_FLOATS, inside),
-    COSTLY(acos, "inverse cosine, radians", PL_FLOATS, inside),
-    COSTLY(atan, "inverse tangent, radians", PL_FLOATS, wide),
-    COSTLY(sinh, "hyperbolic sine", PL_FLOATS, wide),
-    COSTLY(cosh, "hyperbolic cosine", PL_FLOATS, wide),
-    COSTLY(asinh, "inverse hyperbolic sine", PL_FLOATS, wide),
-    COSTLY(acosh, "inverse hyperbolic cosine, x >= 1", PL_FLOATS, beyond),
-    COSTLY(atanh, "inverse hyperbolic tangent, |x| <= 1", PL_FLOATS, inside),
-    COSTLY(exp2, "2^x", PL_FLOATS, wide),
-    COSTLY(log2, "logarithm to base 2", PL_FLOATS, positive),
-    COSTLY(log10, "logarithm to base 10", PL_FLOATS, positive),
-    COSTLY(cbrt, "cube root", PL_FLOATS, positive),
-    COSTLY(erf, "the error function, 2/sqrt(pi) times the integral of e^(-t^2) from 0 to x", PL_FLOATS, wide),
-    COSTLY(erfc, "1 - erf(x), accurate where that is small", PL_FLOATS, wide),
-    BINARY(atan2, "the angle of the point (z, x), -pi to pi; derivative 0 at the origin", PL_FLOATS, quadrant),
-    BINARY(hypot, "sqrt(x^2 + z^2) without overflow; derivative 0 at the origin", PL_FLOATS, quotient),
-    BINARY(fmod, "x - trunc(x/z)*z: the remainder, of x's sign; its jumps do not count in the derivative", PL_FLOATS,
-           remainder),
-    BINARY(logaddexp, "log(e^x + e^z) without overflow", PL_FLOATS, pair),
-    BINARY(heaviside, "0 below 0, 1 above, z at 0; derivative 0 in x", PL_FLOATS, step),
-    STEPS(floor, "the largest whole number not above x"),
-    STEPS(ceil, "the smallest whole number not below x"),
-    STEPS(trunc, "the whole number next to x towards 0"),
-    STEPS(round, "the nearest whole number, halves to the even one"),
-    UNARY(reciprocal, "1/x", PL_FLOATS, positive),
-    COSTLY(sinc, "sin(pi x)/(pi x), 1 at 0", PL_FLOATS, wide),
+    COSTLY(asin, "inverse sine, radians", PL_FLOATS, inside, .accuracy = "4 ulp"),
+    COSTLY(acos, "inverse cosine, radians", PL_FLOATS, inside, .accuracy = "4 ulp"),
+    COSTLY(atan, "inverse tangent, radians", PL_FLOATS, wide, .accuracy = "4 ulp"),
+    COSTLY(sinh, "hyperbolic sine", PL_FLOATS, wide, .accuracy = "4 ulp"),
+    COSTLY(cosh, "hyperbolic cosine", PL_FLOATS, wide, .accuracy = "4 ulp"),
+    COSTLY(asinh, "inverse hyperbolic sine", PL_FLOATS, wide, .accuracy = "4 ulp"),
+    COSTLY(acosh, "inverse hyperbolic cosine, x >= 1", PL_FLOATS, beyond, .accuracy = "4 ulp"),
+    COSTLY(atanh, "inverse hyperbolic tangent, |x| <= 1", PL_FLOATS, inside, .accuracy = "4 ulp"),
+    COSTLY(exp2, "2^x", PL_FLOATS, wide, .accuracy = "4 ulp"),
+    COSTLY(log2, "logarithm to base 2", PL_FLOATS, positive, .accuracy = "4 ulp"),
+    COSTLY(log10, "logarithm to base 10", PL_FLOATS, positive, .accuracy = "4 ulp"),
+    COSTLY(cbrt, "cube root", PL_FLOATS, positive, .accuracy = "4 ulp"),
+    COSTLY(erf, "the error function, 2/sqrt(pi) times the integral of e^(-t^2) from 0 to x", PL_FLOATS, wide,
+           .accuracy = "4 ulp"),
+    COSTLY(erfc, "1 - erf(x), accurate where that is small", PL_FLOATS, wide, .accuracy = "4 ulp"),
+    BINARY(atan2, "the angle of the point (z, x), -pi to pi", PL_FLOATS, quadrant, .derivative = "0 at the origin",
+           .accuracy = "4 ulp"),
+    BINARY(hypot, "sqrt(x^2 + z^2) without overflow", PL_FLOATS, quotient, .derivative = "0 at the origin",
+           .accuracy = "4 ulp"),
+    BINARY(fmod, "x - trunc(x/z)*z: the remainder, of x's sign", PL_FLOATS, remainder,
+           .derivative = "without the jumps", .accuracy = "exact"),
+    BINARY(logaddexp, "log(e^x + e^z) without overflow", PL_FLOATS, pair, .accuracy = "6 ulp"),
+    BINARY(heaviside, "0 below 0, 1 above, z at 0", PL_FLOATS, step, .derivative = "0 in x", .accuracy = "exact"),
+    STEPS(floor, "the largest whole number not above x", .accuracy = "exact"),
+    STEPS(ceil, "the smallest whole number not below x", .accuracy = "exact"),
+    STEPS(trunc, "the whole number next to x towards 0", .accuracy = "exact"),
+    STEPS(round, "the nearest whole number, halves to the even one", .accuracy = "exact"),
+    UNARY(reciprocal, "1/x", PL_FLOATS, positive, .accuracy = "correctly rounded"),
+    COSTLY(sinc, "sin(pi x)/(pi x), 1 at 0", PL_FLOATS, wide, .accuracy = "6 ulp"),
     COSTLY(lgamma, "log of the gamma function's absolute value", PL_FLOATS, positive),
     COSTLY(digamma, "derivative of lgamma; NaN at 0, -1, -2 ...", PL_FLOATS, positive),
     {.name = "polygamma",
@@ -272,21 +276,26 @@ pl_op pl_ops_functions[] = {
     COSTLY(erfinv, "inverse of erf, for |x| <= 1", PL_FLOATS, fraction),
     {.name = "betaln",
      .formula = "log of the beta function of positive x and z",
+     .shapes = "inputs broadcast",
      .kind = PL_COMPOSITE,
      .inputs = 2,
      .outputs = 1,
      .expand = betaln_expand,
      .sample = both_sample},
-    TEST(isnan, "is it NaN"),
-    TEST(isinf, "is it infinite"),
-    TEST(isfinite, "is it neither infinite nor NaN"),
-    UNARY(relu, "x above 0, else 0; derivative 0 at 0", PL_FLOATS, kinked),
-    SCALED(leaky_relu, "x above 0, slope x below; derivative 1 at 0", "slope", 0.01),
-    SCALED(elu, "x above 0, alpha (e^x - 1) below; derivative 1 at 0", "alpha", 1),
-    COSTLY(silu, "x/(1 + e^-x)", PL_FLOATS, wide),
-    COSTLY(gelu, "x Phi(x), Phi the normal distribution function", PL_FLOATS, wide),
-    UNARY(softsign, "x/(1 + |x|)", PL_FLOATS, kinked),
-    COMPOSED(selu, "1.0507 elu(x, 1.6733): the scaled elu that keeps mean 0 and variance 1", kinked),
-    COMPOSED(hard_tanh, "x kept within -1 and 1; ties share the derivative", kinked),
+    TEST(isnan, "is it NaN", .derivative = "none"),
+    TEST(isinf, "is it infinite", .derivative = "none"),
+    TEST(isfinite, "is it neither infinite nor NaN", .derivative = "none"),
+    UNARY(relu, "x above 0, else 0", PL_FLOATS, kinked, .derivative = "0 at 0", .accuracy = "exact"),
+    SCALED(leaky_relu, "x above 0, slope x below", "slope", 0.01, .derivative = "1 at 0"),
+    SCALED(elu, "x above 0, alpha (e^x - 1) below", "alpha", 1, .derivative = "1 at 0", .accuracy = "4 ulp",
+           .source = "D.-A. Clevert et al., ICLR 2016"),
+    COSTLY(silu, "x/(1 + e^-x)", PL_FLOATS, wide, .accuracy = "6 ulp",
+           .source = "S. Elfwing et al., Neural Networks 107, 2018"),
+    COSTLY(gelu, "x Phi(x), Phi the normal distribution function", PL_FLOATS, wide, .accuracy = "6 ulp, and x^2 more",
+           .source = "D. Hendrycks, K. Gimpel, arXiv:1606.08415"),
+    UNARY(softsign, "x/(1 + |x|)", PL_FLOATS, kinked, .accuracy = "2 ulp"),
+    COMPOSED(selu, "1.0507 elu(x, 1.6733): the scaled elu that keeps mean 0 and variance 1", kinked,
+             .shapes = "{...} -> {...}", .source = "G. Klambauer et al., NeurIPS 2017"),
+    COMPOSED(hard_tanh, "x kept within -1 and 1", kinked, .shapes = "{...} -> {...}", .derivative = "shared by ties"),
     {0},
 };

@@ -293,6 +293,7 @@ pl_op pl_ops_matmul[] = {
      .sample = gemm_sample},
     {.name = "matmul",
      .formula = "matrix product; leading axes broadcast, vectors are rows on the left and columns on the right",
+     .shapes = "{..., m, k}, {..., k, n} -> {..., m, n}",
      .kind = PL_COMPOSITE,
      .inputs = 2,
      .outputs = 1,

@@ -377,41 +377,48 @@ static bool cumsum_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample 
     .shape = shp, .run = op##_run, .sample = smp
 
 pl_op pl_ops_reduce[] = {REDUCE(sum, "sum over axes (all by default)", PL_NUMBERS, reduce_shape, sum_sample),
+                         .shapes = "{...} -> the axes that stay; {} of all; with keep 1 for each reduced",
                          .vjp = sum_vjp, .linear = true},
       {.name = "mean",
        .formula = "mean over axes (all by default)",
+       .shapes = "{...} -> the axes that stay; {} of all; with keep 1 for each reduced",
        .kind = PL_COMPOSITE,
        .inputs = 1,
        .outputs = 1,
        .attrs = {AXES},
        .expand = mean_expand,
        .sample = sample},
-      REDUCE(prod, "product over axes (all by default)", PL_NUMBERS, reduce_shape, sum_sample), .vjp = prod_vjp,
-      .jvp = prod_jvp
+      REDUCE(prod, "product over axes (all by default)", PL_NUMBERS, reduce_shape, sum_sample),
+      .shapes = "{...} -> the axes that stay; {} of all; with keep 1 for each reduced",
+      .derivative = "exact with any number of zeros", .vjp = prod_vjp, .jvp = prod_jvp
 }
-, REDUCE(max, "largest over axes (all by default); ties share the derivative", PL_NUMBERS, extreme_shape, apart_sample),
+, REDUCE(max, "largest over axes (all by default)", PL_NUMBERS, extreme_shape, apart_sample),
+    .shapes = "{...} -> the axes that stay; {} of all; with keep 1 for each reduced", .derivative = "shared by ties",
     .vjp = extreme_vjp, .jvp = extreme_jvp
 }
-,
-    REDUCE(min, "smallest over axes (all by default); ties share the derivative", PL_NUMBERS, extreme_shape,
-           apart_sample),
+, REDUCE(min, "smallest over axes (all by default)", PL_NUMBERS, extreme_shape, apart_sample),
+    .shapes = "{...} -> the axes that stay; {} of all; with keep 1 for each reduced", .derivative = "shared by ties",
     .vjp = extreme_vjp, .jvp = extreme_jvp
 }
 ,
     {.name = "norm",
-     .formula = "norm over axes (all by default): order 1, 2 (default) or infinity; the 2-norm's derivative is 0 at 0",
+     .formula = "norm over axes (all by default): order 1, 2 (default) or infinity",
+     .shapes = "{...} -> the axes that stay; {} of all",
+     .derivative = "0 at 0 for order 2",
      .kind = PL_COMPOSITE,
      .inputs = 1,
      .outputs = 1,
      .attrs = {{"axis", PL_AS_AXES, false, 0}, {"order", PL_AS_REAL, false, 2}},
      .expand = norm_expand,
      .sample = norm_sample},
-    REDUCE(norm2, "Euclidean norm over axes", PL_FLOATS, reduce_shape, sample), .internal = true, .vjp = norm2_vjp,
-                                                                                .jvp = norm2_jvp
+    REDUCE(norm2, "Euclidean norm over axes", PL_FLOATS, reduce_shape, sample),
+    .shapes = "{...} -> the axes that stay; {} of all; with keep 1 for each reduced", .internal = true,
+    .vjp = norm2_vjp, .jvp = norm2_jvp
 }
 ,
     {.name = "cumsum",
      .formula = "running sum along an axis (the first by default)",
+     .shapes = "{...} -> {...}",
      .kind = PL_LINEAR,
      .inputs = 1,
      .outputs = 1,

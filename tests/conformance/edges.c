@@ -137,11 +137,8 @@ static const struct {
   const char *name;
   long double (*f)(long double, long double);
   double ulps;
-} binary[] = {{"atan2", atan2l, 4},
-              {"hypot", hypotl, 4},
-              {"fmod", fmodl, 0},
-              {"logaddexp", logaddexp_, 6},
-              {"heaviside", heaviside_, 0}};
+} binary[] = {{"atan2", atan2l, 4}, {"hypot", hypotl, 4},         {"fmod", fmodl, 0},
+              {"pow", powl, 4},     {"logaddexp", logaddexp_, 6}, {"heaviside", heaviside_, 0}};
 
 /* Every pair of the grid. */
 static void pairs(void **state) {

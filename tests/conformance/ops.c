@@ -355,6 +355,7 @@ static void check_single(pl_context *c, const problem *p, int k, figures *f, pl_
 static void check_op(pl_context *c, const pl_op *op, figures *f) {
   pl_sampler_random random = {0x1234567}, *r = &random;
   if (!op->sample) fail_msg("%s has no sampler", op->name);
+  if (!op->internal && !pl_op_help(op).shapes) fail_msg("%s does not say its shapes", op->name);
   for (int k = 0;; k++) {
     problem p = {.op = op};
     if (!op->sample(c, r, k, &p.s)) break;
