@@ -165,6 +165,12 @@ static bool betaln_expand(pl_context *c, const pl_op *op, int n, const pl_value 
   out[0] = CALL2(sub, CALL2(add, CALL1(lgamma, X), CALL1(lgamma, Z)), CALL1(lgamma, CALL2(add, X, Z)));
   return out[0] != PL_NONE;
 }
+static bool beta_expand(pl_context *c, const pl_op *op, int n, const pl_value *in, const pl_attr *attrs,
+                        pl_value *out) {
+  (void)op, (void)n, (void)attrs;
+  out[0] = CALL1(exp, CALL2(betaln, X, Z));
+  return out[0] != PL_NONE;
+}
 static bool selu_expand(pl_context *c, const pl_op *op, int n, const pl_value *in, const pl_attr *attrs,
                         pl_value *out) { /* G. Klambauer et al., Self-normalizing neural networks, NeurIPS 2017 */
   (void)op, (void)n, (void)attrs;
@@ -281,6 +287,14 @@ pl_op pl_ops_functions[] = {
      .inputs = 2,
      .outputs = 1,
      .expand = betaln_expand,
+     .sample = both_sample},
+    {.name = "beta",
+     .formula = "the beta function Gamma(x) Gamma(z)/Gamma(x + z) of positive x and z",
+     .shapes = "inputs broadcast",
+     .kind = PL_COMPOSITE,
+     .inputs = 2,
+     .outputs = 1,
+     .expand = beta_expand,
      .sample = both_sample},
     TEST(isnan, "is it NaN", .derivative = "none"),
     TEST(isinf, "is it infinite", .derivative = "none"),

@@ -168,3 +168,39 @@ describe("statistics", function()
     pl.check_grad(function(p) return pl.sum((pl.scan(function(s) return 0.5*s + pl.softmax(s)*p end, p, 3))) end, x)
   end)
 end)
+
+describe("rolling windows", function()
+  it("agree with each window taken by itself, at any width", function()
+    local x = pl.rng(5):normal(3, 40)
+    for _, w in ipairs {1, 2, 3, 7, 8, 31, 40} do
+      local n = 40 - w + 1
+      local sum, mean, var = pl.rolling_sum(x, w), pl.rolling_mean(x, w), pl.rolling_var(x, w)
+      assert.are.same({3, n}, sum.shape)
+      for _, k in ipairs {1, n} do
+        local part = x(2, {k, k + w - 1})
+        near(sum:item(2, k), pl.sum(part):item())
+        near(mean:item(2, k), pl.mean(part):item())
+        near(var:item(2, k), pl.var(part):item())
+      end
+    end
+    same(pl.rolling_sum(pl.tensor{{1, 2}, {3, 4}, {5, 6}}, 2, 1), {{4, 6}, {8, 10}})
+    near(pl.rolling_std(pl.tensor{1, 2, 4, 8, 16}, 5, {ddof = 1}):item(1), math.sqrt(37.2))
+  end)
+
+  it("keep the variance of small noise on large values; equal ones have none, with derivative 0", function()
+    local noise = pl.rng(6):normal(200)
+    local exact, off = pl.rolling_var(noise, 50), pl.rolling_var(noise + 2^40, 50)
+    local rounded = pl.rolling_var((noise + 2^40) - 2^40, 50) -- the same data, exactly
+    assert.is_true(pl.max(pl.abs(off - rounded)):item() < 1e-3*pl.max(exact):item())
+    same(pl.rolling_std(pl.ones(4), 3), {0, 0})
+    same(pl.grad(function(x) return pl.sum(pl.rolling_std(x, 3)) end)(pl.ones(4)), {0, 0, 0, 0})
+    assert.is_true(pl.check_grad(function(x) return pl.sum(pl.rolling_std(x, 4)^3) end, noise).gradient > 1.9)
+  end)
+
+  it("bad input", function()
+    fails("rolling_sum: a window of 6 does not fit the 5 elements of axis 1", pl.rolling_sum, pl.ones(5), 6)
+    fails("rolling_mean: a window of 0", pl.rolling_mean, pl.ones(5), 0)
+    fails("rolling_var: a window of 1 is too short for ddof 1", pl.rolling_var, pl.ones(5), 1, {ddof = 1})
+    fails("single number", pl.rolling_sum, pl.tensor(3), 1)
+  end)
+end)
