@@ -121,27 +121,68 @@ static bool trapezoid_expand(pl_context *c, const pl_op *op, int n, const pl_val
   return out[0] != PL_NONE;
 }
 
-/* ---- segment_sum: rows of x added by their segment ---- */
+/* ---- segment_sum, segment_max: rows of x by their segment ---- */
 
-static bool segment_sum_expand(pl_context *c, const pl_op *op, int n, const pl_value *in, const pl_attr *attrs,
-                               pl_value *out) {
+/* The shape {n, ...} of the result, or false with the error set. */
+static bool segments(pl_context *c, const pl_op *op, int n, const pl_value *in, const pl_attr *attrs, pl_slot *x,
+                     int64_t *shape) {
   pl_slot *slots[] = {pl_slot_get(c, in[0]), pl_slot_get(c, in[1])};
   if (!slots[0] || !slots[1]) return false;
-  pl_slot x = *slots[0];
+  *x = *slots[0];
   pl_call call = {c, op, n, slots, in, attrs};
-  if (x.rank == 0 || slots[1]->rank != 1 || slots[1]->shape[0] != x.shape[0] || slots[1]->dtype != PL_I64) {
+  if (x->rank == 0 || slots[1]->rank != 1 || slots[1]->shape[0] != x->shape[0] || slots[1]->dtype != PL_I64) {
     pl_shape_error(&call, "the segments are an i64 vector, one for each row of x");
     return false;
   }
   if (attrs[0].i < 0) {
-    pl_error(c, PL_ERROR_ARGUMENT, "segment_sum: %lld segments", (long long)attrs[0].i);
+    pl_error(c, PL_ERROR_ARGUMENT, "%s: %lld segments", op->name, (long long)attrs[0].i);
     return false;
   }
+  for (int a = 0; a < x->rank; a++) shape[a] = a ? x->shape[a] : attrs[0].i;
+  return true;
+}
+static bool segment_sum_expand(pl_context *c, const pl_op *op, int n, const pl_value *in, const pl_attr *attrs,
+                               pl_value *out) {
+  pl_slot x;
   int64_t shape[PL_MAX_RANK];
-  for (int a = 0; a < x.rank; a++) shape[a] = a ? x.shape[a] : attrs[0].i;
+  if (!segments(c, op, n, in, attrs, &x, shape)) return false;
   pl_value zeros = pl_apply1(c, PL_OP(zeros), 0, NULL, (pl_attr[]){PL_INTS(x.rank, shape), PL_INT(x.dtype)});
   pl_value three[] = {zeros, in[1], in[0]};
   out[0] = pl_apply1(c, PL_OP(add_at), 3, three, &PL_INT(0));
+  return out[0] != PL_NONE;
+}
+static pl_value whole_numbers(pl_context *c, int64_t first, int64_t count) {
+  return pl_apply1(c, PL_OP(range), 0, NULL,
+                   (pl_attr[]){PL_REALV((double)first), PL_REALV(1), PL_INT(count), PL_INT(PL_I64)});
+}
+/* Places of the elements, in ascending order of their values, are put where their segments are: the last one stays,
+ * which is the largest. From there values are gathered, so the derivative is right to any order. */
+static bool segment_max_expand(pl_context *c, const pl_op *op, int n, const pl_value *in, const pl_attr *attrs,
+                               pl_value *out) {
+  pl_slot x;
+  int64_t shape[PL_MAX_RANK], columns = 1;
+  if (!segments(c, op, n, in, attrs, &x, shape)) return false;
+  for (int a = 1; a < x.rank; a++) columns *= shape[a];
+  if (attrs[0].i > 0 && columns > INT32_MAX / attrs[0].i) {
+    pl_error(c, PL_ERROR_SHAPE, "%s: %lld segments of %lld elements are too many", op->name, (long long)attrs[0].i,
+             (long long)columns);
+    return false;
+  }
+  int64_t count = x.count, all = attrs[0].i * columns;
+  pl_value v = pl_reshape_to(c, floats(c, in[0]), 1, &count), still = PL_UNARY(stop_gradient, c, v);
+  pl_value row = PL_BINARY(sub, c, in[1], pl_like(c, in[1], 1)); /* one out of range stays out of range */
+  row = PL_BINARY(mul, c, row, pl_like(c, row, (double)columns));
+  row = pl_reshape_to(c, row, 2, (int64_t[]){x.shape[0], 1});
+  pl_value goal = pl_reshape_to(c, PL_BINARY(add, c, row, whole_numbers(c, 1, columns)), 1, &count);
+  pl_value order = pl_call1(c, PL_OP(argsort), still, (pl_attr[]){PL_INT(0), PL_INT(0)});
+  pl_value empty = pl_apply1(c, PL_OP(zeros), 0, NULL, (pl_attr[]){PL_INTS(1, &all), PL_INT(PL_I64)});
+  pl_value three[] = {empty, pl_call2(c, PL_OP(gather), goal, order, &PL_INT(0)), order};
+  pl_value best = pl_apply1(c, PL_OP(put), 3, three, &PL_INT(0));
+  pl_value lowest = pl_call1(c, PL_OP(broadcast_to), pl_like(c, v, -INFINITY), &PL_INTS(1, ((int64_t[]){1})));
+  pl_value both[] = {lowest, v}; /* place 1: the maximum of nothing */
+  pl_value padded = pl_apply1(c, PL_OP(concat), 2, both, &PL_INT(0));
+  pl_value y = pl_call2(c, PL_OP(gather), padded, PL_BINARY(add, c, best, pl_like(c, best, 1)), &PL_INT(0));
+  out[0] = pl_reshape_to(c, y, x.rank, shape);
   return out[0] != PL_NONE;
 }
 
@@ -241,6 +282,15 @@ SAMPLE(segment) {
   s->attrs[0] = PL_INT(5);
   return true;
 }
+SAMPLE(maxima) { /* no segment is empty */
+  if (k > 1) return false;
+  s->n = 2;
+  tensors(c, r, k + 1, s);
+  s->n = 2;
+  s->in[1] = pl_tensor(c, PL_I64, 1, (int64_t[]){3}, (int64_t[]){2, 1, 2});
+  s->attrs[0] = PL_INT(2);
+  return true;
+}
 
 #define COMPOSED(op, text, n, smp)                                                                      \
   .name = #op, .formula = text, .kind = PL_COMPOSITE, .inputs = n, .outputs = 1, .expand = op##_expand, \
@@ -271,6 +321,11 @@ pl_op pl_ops_statistics[] = {
      .shapes = "{..., m, ...}, perhaps {m} -> the other axes", .attrs = {AXIS, {"dx", PL_AS_REAL, false, 1}}},
     {COMPOSED(segment_sum, "row k of n: the sum of x's rows whose segment (1-based) is k", 2, segment),
      .shapes = "{m, ...}, {m} -> {n, ...}", .attrs = {{"n", PL_AS_INT, true, 0}}},
+    {COMPOSED(segment_max,
+              "row k of n: the largest of x's rows whose segment (1-based) is k, -infinity where there is none", 2,
+              maxima),
+     .shapes = "{m, ...}, {m} -> {n, ...}", .derivative = "goes to the last of equals",
+     .attrs = {{"n", PL_AS_INT, true, 0}}},
     {COMPOSED(cumprod, "running product along an axis (the first by default)", 1, products), .shapes = "{...} -> {...}",
      .attrs = {{"axis", PL_AS_AXIS, false, 0}}},
     {COMPOSED(bincount, "how often each of 1 to n stands among i64 places", 1, places), .shapes = "{...} -> {n}, i64",

@@ -158,6 +158,21 @@ describe("statistics", function()
     fails("out of", pl.segment_sum, pl.tensor{1, 2, 4}, k, 1)
   end)
 
+  it("segment_max", function()
+    local k = pl.tensor({2, 1, 2}, {dtype = "i64"})
+    same(pl.segment_max(pl.tensor{1, 2, 4}, k, 3), {2, 4, -math.huge})
+    same(pl.segment_max(pl.tensor{{1, 8}, {2, 2}, {4, 4}}, k, {n = 2}), {{2, 2}, {4, 8}})
+    assert.is_true(pl.isnan(pl.segment_max(pl.tensor{nan, 2, 4}, k, 2)):item(2))
+    local x, at = pl.rng(2):normal(50, 3), pl.rng(3):integers(1, 7, 50)
+    local most = pl.segment_max(x, at, 7)
+    for s = 1, 7 do same(most(s), pl.max(x(at:eq(s)), 1):totable()) end
+    same(pl.grad(function(v) return pl.sum(pl.segment_max(v, k, 2)) end)(pl.tensor{4, 2, 4}), {0, 1, 1})
+    assert.are.equal(pl.sum(most):item(), pl.compile(function(v) return pl.sum(pl.segment_max(v, at, 7)) end)(x):item())
+    fails("one for each row", pl.segment_max, pl.ones(4), k, 2)
+    fails("segment_max", pl.segment_max, pl.ones(3), k, -1)
+    fails("out of", pl.segment_max, pl.tensor{{1, 2}, {3, 4}, {4, 5}}, k, 1)
+  end)
+
   it("compiled, mapped and inside loops", function()
     local x = pl.rng(1):normal(6, 5)
     local function f(v) return pl.sum(pl.sort(v)*pl.softmax(v)) + pl.median(v)*pl.std(v) + pl.logsumexp(v) end
