@@ -170,7 +170,7 @@ static bool segment_max_expand(pl_context *c, const pl_op *op, int n, const pl_v
   }
   int64_t count = x.count, all = attrs[0].i * columns;
   pl_value v = pl_reshape_to(c, floats(c, in[0]), 1, &count), still = PL_UNARY(stop_gradient, c, v);
-  pl_value row = PL_BINARY(sub, c, in[1], pl_like(c, in[1], 1)); /* one out of range stays out of range */
+  pl_value row = pl_call2(c, PL_OP(gather), whole_numbers(c, 0, attrs[0].i), in[1], &PL_INT(0)); /* checks them */
   row = PL_BINARY(mul, c, row, pl_like(c, row, (double)columns));
   row = pl_reshape_to(c, row, 2, (int64_t[]){x.shape[0], 1});
   pl_value goal = pl_reshape_to(c, PL_BINARY(add, c, row, whole_numbers(c, 1, columns)), 1, &count);
