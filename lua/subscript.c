@@ -354,7 +354,16 @@ static int tensor_at(lua_State *L) {
   return 1;
 }
 
-static pl_value change(lua_State *L, binding *b, pl_value t, int first, int n, pl_value v, bool add) {
+/* How t:at(...) changes elements: the ops on a slice (of the selected and the new, where it is not one already) and at
+ * places. */
+typedef struct {
+  const char *name, *slice, *combine, *places;
+} manner;
+static const manner SET = {"set", "slice_set", NULL, "put"}, ADD = {"add", "slice_add", NULL, "add_at"},
+                    MUL = {"mul", "slice_set", "mul", "mul_at"}, MAX = {"max", "slice_set", "maximum", "max_at"},
+                    MIN = {"min", "slice_set", "minimum", "min_at"};
+
+static pl_value change(lua_State *L, binding *b, pl_value t, int first, int n, pl_value v, const manner *how) {
   pl_context *c = b->c;
   pl_info info, sel;
   selection s;
@@ -374,7 +383,11 @@ static pl_value change(lua_State *L, binding *b, pl_value t, int first, int n, p
     if (rank < s.n) cast = apply(c, "reshape", 1, &cast, &PL_INTS(s.n, count));
     pl_attr attrs[] = {PL_INTS(s.n, start), PL_INTS(s.n, step), PL_INTS(s.n, count)};
     pl_value in[] = {t, cast};
-    return apply(c, add ? "slice_add" : "slice_set", 2, in, attrs);
+    if (how->combine) {
+      pl_value both[] = {apply(c, "slice", 1, &t, attrs), cast};
+      in[1] = apply(c, how->combine, 2, both, NULL);
+    }
+    return apply(c, how->slice, 2, in, attrs);
   }
   /* the flat numbers of the selected elements, by the same subscripts */
   pl_attr numbers[] = {PL_REALV(1), PL_REALV(1), PL_INT(info.count), PL_INT(PL_I64)};
@@ -387,11 +400,11 @@ static pl_value change(lua_State *L, binding *b, pl_value t, int first, int n, p
   pl_value base = apply(c, "ravel", 1, &t, NULL), index = apply(c, "ravel", 1, &flat, NULL),
            w = apply(c, "ravel", 1, &cast, NULL);
   pl_value in[] = {base, index, w};
-  pl_value out = apply(c, add ? "add_at" : "put", 3, in, &PL_INT(0));
+  pl_value out = apply(c, how->places, 3, in, &PL_INT(0));
   return apply(c, "reshape", 1, &out, &PL_INTS(info.rank, info.shape));
 }
 
-static int change_place(lua_State *L, bool add) {
+static int change_place(lua_State *L, const manner *how) {
   binding *b = binding_of(L);
   lua_settop(L, 2);
   if (!lua_istable(L, 1)) fail(L, "write t:at(...):set(v)");
@@ -400,19 +413,22 @@ static int change_place(lua_State *L, bool add) {
   lua_rawgeti(L, 1, 1);
   pl_value t = check_tensor(L, b, 3, "at");
   for (int i = 2; i <= n; i++) lua_rawgeti(L, 1, i);
-  pl_value v = check_value(L, b, 2, pl_dtype_of(b->c, t), add ? "add" : "set");
+  pl_value v = check_value(L, b, 2, pl_dtype_of(b->c, t), how->name);
   mark_line(L, b);
   bool alone = pl_owns(b->c);
   if (alone) pl_scope_begin(b->c);
-  pl_value y = change(L, b, t, 4, n - 1, v, add);
+  pl_value y = change(L, b, t, 4, n - 1, v, how);
   if (alone) {
     if (y != PL_NONE) pl_retain(b->c, y);
     pl_scope_end(b->c);
   }
   return push_value(L, b, y);
 }
-static int place_set(lua_State *L) { return change_place(L, false); }
-static int place_add(lua_State *L) { return change_place(L, true); }
+static int place_set(lua_State *L) { return change_place(L, &SET); }
+static int place_add(lua_State *L) { return change_place(L, &ADD); }
+static int place_mul(lua_State *L) { return change_place(L, &MUL); }
+static int place_max(lua_State *L) { return change_place(L, &MAX); }
+static int place_min(lua_State *L) { return change_place(L, &MIN); }
 
 /* pl.ix(a, b, ...): the product of index lists */
 static int ix(lua_State *L) {
@@ -426,7 +442,8 @@ static int ix(lua_State *L) {
 }
 
 void open_subscripts(lua_State *L, binding *b, int core) {
-  static const luaL_Reg places[] = {{"set", place_set}, {"add", place_add}, {NULL, NULL}};
+  static const luaL_Reg places[] = {{"set", place_set}, {"add", place_add}, {"mul", place_mul},
+                                    {"max", place_max}, {"min", place_min}, {NULL, NULL}};
   b->places = new_metatable(L, b, places);
   lua_pushvalue(L, -1);
   lua_setfield(L, -2, "__index");

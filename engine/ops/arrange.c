@@ -252,6 +252,38 @@ EXPAND(rms) { /* by the norm, whose derivative is 0 at 0 */
   return done(out[0] = PL_BINARY(div, c, s, pl_like(c, s, sqrt(each))));
 }
 
+/* ---- products and extremes at places of a vector, repeated ones one after another ---- */
+
+/* The entries are sorted by place; op runs along the entries of each place by doubling (W. Hillis, G. Steele, Data
+ * parallel algorithms, CACM 29(12), 1986); of each place the last one, which holds all, stays. */
+static bool combine_at(pl_context *c, const pl_op *combine, const pl_value *in, pl_value *out) {
+  pl_slot w;
+  if (!shape_of(c, in[2], &w)) return false;
+  pl_value order = pl_call1(c, PL_OP(argsort), in[1], (pl_attr[]){PL_INT(0), PL_INT(0)});
+  pl_value at = pl_call2(c, PL_OP(gather), in[1], order, &PL_INT(0)),
+           y = pl_call2(c, PL_OP(gather), in[2], order, &PL_INT(0));
+  for (int64_t d = 1, n = w.count; d < n && !c->status; d *= 2) {
+    pl_value head = pl_part(c, y, 0, 0, 1, d), hi = pl_part(c, y, 0, d, 1, n - d), lo = pl_part(c, y, 0, 0, 1, n - d);
+    pl_value same = PL_BINARY(eq, c, pl_part(c, at, 0, d, 1, n - d), pl_part(c, at, 0, 0, 1, n - d));
+    pl_value both[] = {head, pl_call3(c, PL_OP(where), same, pl_call2(c, combine, lo, hi, NULL), hi, NULL)};
+    y = pl_apply1(c, PL_OP(concat), 2, both, &PL_INT(0));
+  }
+  pl_value old = pl_call2(c, PL_OP(gather), in[0], at, &PL_INT(0));
+  return done(*out = pl_call3(c, PL_OP(put), in[0], at, pl_call2(c, combine, old, y, NULL), &PL_INT(0)));
+}
+EXPAND(mul_at) {
+  UNUSED;
+  return combine_at(c, PL_OP(mul), in, out);
+}
+EXPAND(max_at) {
+  UNUSED;
+  return combine_at(c, PL_OP(maximum), in, out);
+}
+EXPAND(min_at) {
+  UNUSED;
+  return combine_at(c, PL_OP(minimum), in, out);
+}
+
 /* ---- samples ---- */
 
 #define SAMPLE(name) static bool name##_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s)
@@ -323,6 +355,16 @@ SAMPLE(rms) {
   return tensors(c, r, k, s);
 }
 
+SAMPLE(at) {
+  if (k > 1) return false;
+  s->n = 3;
+  s->in[0] = pl_sample_tensor(c, r, 0.5, 1, 1, 6);
+  s->in[1] = k ? pl_tensor(c, PL_I64, 1, (int64_t[]){1}, (int64_t[]){4})
+               : pl_tensor(c, PL_I64, 1, (int64_t[]){7}, (int64_t[]){2, 5, 2, 1, 5, 2, 2});
+  s->in[2] = k ? pl_sample_tensor(c, r, 1.5, 2, 1, 1) : pl_sample_tensor(c, r, 1.5, 2, 1, 7);
+  return true;
+}
+
 #define ARRANGE(op, text, inputs_, smp)                                                                       \
   .name = #op, .formula = text, .kind = PL_COMPOSITE, .inputs = inputs_, .outputs = 1, .expand = op##_expand, \
   .sample = smp##_sample
@@ -363,5 +405,8 @@ pl_op pl_ops_arrange[] = {
     {ARRANGE(rms, "root of the mean square over axes (all by default)", 1, rms),
      .shapes = "{...} -> the axes that stay; {} of all; with keep 1 for each reduced", .derivative = "0 at 0",
      .attrs = {{"axis", PL_AS_AXES, false, 0}, {"keep", PL_AS_FLAG, false, 0}}},
+    {ARRANGE(mul_at, "a vector multiplied at 1-based places, repeatedly at repeated ones", 3, at), .internal = true},
+    {ARRANGE(max_at, "the larger of a vector and entries at 1-based places", 3, at), .internal = true},
+    {ARRANGE(min_at, "the smaller of a vector and entries at 1-based places", 3, at), .internal = true},
     {0},
 };
