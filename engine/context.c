@@ -280,6 +280,7 @@ void pl_context_free(pl_context *c) {
   for (int i = 0; i < PL_MAX_SCOPES; i++) pl_memory_free(c, c->scopes[i].slots);
   pl_objects_free(c);
   pl_user_ops_free(c);
+  pl_fft_plans_free(c);
   for (int i = 0; i < c->n_sources; i++) free(c->sources[i]);
   free(c->sources);
   release_cache(c);

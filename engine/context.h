@@ -76,6 +76,7 @@ struct pl_context {
   int64_t n_objects, objects_capacity;
   struct pl_memo_entry *memo; /* plans of patterns (pattern.c) */
   int64_t memo_hits, memo_misses;
+  struct pl_fft_plan *transforms; /* the latest first (fft.c) */
   char **sources;
   int n_sources;
 
@@ -109,6 +110,7 @@ static inline bool pl_interrupted(pl_context *c) {
 
 void pl_suspended_free(pl_context *c); /* execute.c */
 void pl_user_ops_free(pl_context *c);  /* ops/host.c */
+void pl_fft_plans_free(pl_context *c); /* fft.c */
 
 bool pl_scope_push(pl_context *c, pl_scope *s, uint32_t slot);
 

@@ -79,6 +79,71 @@ typedef struct {
   int64_t n;
 } range_args;
 
+/* ---- Fourier transforms (engine/fft.c); lines and steps are strides in reals ---- */
+
+enum { FOURIER_LANES = 8, FOURIER_PASSES = 16 };
+
+/* n = radix[0] radix[1] ...; twiddle[i]: w_len^(p j) for j = 1 ... radix - 1, p < len/radix (real parts, then imaginary
+ * ones), len = n/(radix[0] ... radix[i-1]); root[i]: of an odd radix r, cos and sin of 2 pi k/r for k < r. */
+typedef struct {
+  int64_t n, passes, radix[FOURIER_PASSES];
+  const void *twiddle[FOURIER_PASSES], *root[FOURIER_PASSES];
+} fourier_plan;
+
+/* Up to FOURIER_LANES lines of n complex numbers; swap: the imaginary part is first. Where `lane` is given, entry k of
+ * line l is multiplied by lane[k][l] block[k*index] before it goes out. work: 32 n reals. */
+typedef struct {
+  const fourier_plan *plan;
+  const void *x;
+  int64_t x_line, x_step, x_swap;
+  void *y;
+  int64_t y_line, y_step, y_swap, count;
+  double scale;
+  const void *lane, *block;
+  int64_t index;
+  void *work;
+} fourier_args;
+
+/* y_i = scale x_i z_i, complex, i < n */
+typedef struct {
+  const void *x, *z;
+  int64_t x_step, x_swap;
+  void *y;
+  int64_t y_step, y_swap;
+  double scale;
+} fourier_product_args;
+
+/* Between h complex numbers, which are n = 2h real ones, and the n/2 + 1 frequencies of these (backward); pair i. */
+typedef struct {
+  const void *x, *z;
+  void *y;
+  int64_t n, backward;
+  double edge, interior;
+} fourier_fold_args;
+
+/* Between n/2 + 1 frequencies of n real numbers x and the n coefficients of cosines y (or back); pair i. */
+typedef struct {
+  const void *x, *z;
+  void *y;
+  int64_t n;
+  double scale, first;
+} fourier_cosine_args;
+
+/* `count` lines of n reals from one place to another; element i */
+typedef struct {
+  const void *x;
+  int64_t x_line, x_step;
+  void *y;
+  int64_t y_line, y_step, count;
+} fourier_copy_args;
+
+/* y_i = x_i z_i, complex; sign -1: x_i times the conjugate of z_i */
+typedef struct {
+  const void *x, *z;
+  void *y;
+  double sign;
+} complex_args;
+
 /* Rows of a sparse matrix: entry t of row i is in column index[t], its value is v[map ? map[t] : t]; k columns. */
 typedef struct {
   const void *v, *x; /* sddmm: the left and the right factor */
