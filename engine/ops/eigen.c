@@ -6,23 +6,12 @@
 #include <math.h>
 #include <string.h>
 
-#include "../op.h"
-#include "../schedule.h"
+#include "linalg.h"
 
 extern void dsyevd_(const char *vectors, const char *uplo, const int *n, double *a, const int *lda, double *w,
                     double *work, const int *lwork, int *iwork, const int *liwork, int *info, size_t, size_t);
 
 /* ---- symmetric_eigen: of (A + A')/2, {batch, n, n} -> w {batch, n} ascending, V {batch, n, n} by columns ---- */
-
-typedef struct {
-  int n;
-  pl_dtype dtype;
-  const void *a;
-  void *w, *v;
-  char *work;
-  size_t each;
-  int *info;
-} job;
 
 static double read(const void *p, pl_dtype dtype, int64_t i) {
   return dtype == PL_F64 ? ((const double *)p)[i] : (double)((const float *)p)[i];
@@ -32,66 +21,44 @@ static void write(void *p, pl_dtype dtype, int64_t i, double x) {
   else ((float *)p)[i] = (float)x;
 }
 static void eigen_each(const void *args, int64_t lo, int64_t hi) {
-  const job *j = args;
+  const pl_stack_job *j = args;
   const int n = j->n, lwork = 1 + 6 * n + 2 * n * n, liwork = 3 + 5 * n;
   const int64_t m = n;
   for (int64_t i = lo; i < hi; i++) {
-    double *v = (double *)(j->work + (size_t)i * j->each), *w = v + m * m, *work = w + m;
+    double *v = pl_stack_work(j), *w = v + m * m, *work = w + m;
+    bool finite = pl_stack_load(j, j->a, i, m * m, v);
     for (int64_t p = 0; p < m; p++)
-      for (int64_t q = 0; q < m; q++)
-        v[p * m + q] = 0.5 * (read(j->a, j->dtype, (i * m + p) * m + q) + read(j->a, j->dtype, (i * m + q) * m + p));
-    bool finite = true;
-    for (int64_t p = 0; p < m * m; p++) finite = finite && isfinite(v[p]);
-    if (!finite) { /* LAPACK need not come back */
-      for (int64_t p = 0; p < m; p++) write(j->w, j->dtype, i * m + p, NAN);
-      for (int64_t p = 0; p < m * m; p++) write(j->v, j->dtype, i * m * m + p, NAN);
+      for (int64_t q = 0; q <= p; q++) v[p * m + q] = v[q * m + p] = 0.5 * (v[p * m + q] + v[q * m + p]);
+    if (!finite) {
+      pl_stack_store(j, j->out[0], i, m, NULL);
+      pl_stack_store(j, j->out[1], i, m * m, NULL);
       continue;
     }
     dsyevd_("V", "U", &n, v, &n, w, work, &lwork, (int *)(work + lwork), &liwork, &j->info[i], 1, 1);
+    pl_stack_store(j, j->out[0], i, m, w);
     for (int64_t q = 0; q < m; q++) { /* the largest component is positive: no sign is left to chance */
       int64_t most = 0;
       for (int64_t p = 1; p < m; p++)
         if (fabs(v[q * m + p]) > fabs(v[q * m + most]) * (1 + 1e-8)) most = p;
       double sign = v[q * m + most] < 0 ? -1 : 1;
-      write(j->w, j->dtype, i * m + q, w[q]);
-      for (int64_t p = 0; p < m; p++) write(j->v, j->dtype, (i * m + p) * m + q, sign * v[q * m + p]);
+      for (int64_t p = 0; p < m; p++) write(j->out[1], j->dtype, (i * m + p) * m + q, sign * v[q * m + p]);
     }
   }
 }
 static void symmetric_eigen_run(const pl_call *call, pl_slot **out) {
-  pl_context *c = call->c;
   const pl_slot *a = call->in[0];
-  int64_t n = a->shape[1], batch = a->shape[0];
+  int64_t n = a->shape[1];
   if (a->count == 0) return;
-  job j = {.n = (int)n, .dtype = (pl_dtype)a->dtype, .a = a->data, .w = out[0]->data, .v = out[1]->data};
-  j.each = (size_t)(n * n + n + 1 + 6 * n + 2 * n * n) * 8 + ((size_t)(3 + 5 * n) * sizeof(int) + 63) / 64 * 64;
-  j.work = pl_memory_new(c, (size_t)batch * j.each + 64);
-  j.info = pl_memory_new(c, (size_t)batch * sizeof *j.info);
-  if (j.work && j.info) {
-    memset(j.info, 0, (size_t)batch * sizeof *j.info);
-    pl_blas_threads(1);
-    pl_for(c, eigen_each, &j, batch, 1, 9 * (double)n * (double)n * (double)n / 4);
-    for (int64_t i = 0; i < batch && !c->status; i++)
-      if (j.info[i])
-        pl_error(c, PL_ERROR_NUMERIC, "eigh: the iteration did not converge (LAPACK's syevd: %d)", j.info[i]);
-  }
-  pl_memory_free(c, j.work);
-  pl_memory_free(c, j.info);
-}
-static bool square_stack(const pl_call *call) {
-  const pl_slot *a = call->in[0];
-  if (a->rank == 3 && a->shape[1] == a->shape[2]) return true;
-  pl_shape_error(call, "square matrices are needed");
-  return false;
+  pl_stack_job j = {.n = (int)n, .dtype = (pl_dtype)a->dtype, .a = a->data, .out = {out[0]->data, out[1]->data}};
+  j.each = (size_t)(3 * n * n + 7 * n + 1) * 8 + (size_t)(3 + 5 * n) * sizeof(int);
+  if (pl_stack_run(call, eigen_each, &j, a->shape[0], 9 * (double)n * (double)n * (double)n / 4) >= 0)
+    pl_error(call->c, PL_ERROR_NUMERIC, "eigh: the iteration did not converge (LAPACK's syevd: %d)", j.failure);
 }
 static bool symmetric_eigen_shape(const pl_call *call, pl_spec *out) {
-  if (!square_stack(call)) return false;
-  const pl_slot *a = call->in[0];
-  for (int k = 0; k < 2; k++) {
-    out[k].dtype = (pl_dtype)a->dtype;
-    out[k].rank = k ? 3 : 2;
-    for (int i = 0; i < out[k].rank; i++) out[k].shape[i] = a->shape[i];
-  }
+  const int32_t *a = call->in[0]->shape;
+  if (!pl_is_stack(call, 0, true)) return false;
+  pl_spec_shape(&out[0], 2, a[0], a[1], 0);
+  pl_spec_shape(&out[1], 3, a[0], a[1], a[1]);
   return true;
 }
 
@@ -135,15 +102,12 @@ static void eigen_gaps_run(const pl_call *call, pl_slot **out) {
   }
 }
 static pl_value divided(pl_context *c, pl_value w, pl_value m) { return PL_BINARY(eigen_gaps, c, w, m); }
-static pl_value along(pl_context *c, pl_value x, int64_t axis) {
-  return pl_call1(c, PL_OP(sum), x, (pl_attr[]){PL_INTS(1, &axis), PL_INT(0)});
-}
 static void eigen_gaps_vjp(pl_vjp *v) {
   pl_context *c = v->c;
   if (v->need[1]) pl_vjp_give(v, 1, divided(c, v->in[0], v->g[0]));
   if (!v->need[0]) return;
   pl_value t = divided(c, v->in[0], PL_BINARY(mul, c, v->g[0], v->out[0]));
-  pl_vjp_give(v, 0, PL_BINARY(sub, c, along(c, t, 2), along(c, t, 1)));
+  pl_vjp_give(v, 0, PL_BINARY(sub, c, pl_sum_axis(c, t, 2), pl_sum_axis(c, t, 1)));
 }
 static void eigen_gaps_jvp(pl_jvp *j) { /* (dM - Q (dw_j - dw_i))/(w_j - w_i) */
   pl_context *c = j->c;
@@ -186,83 +150,58 @@ static void symmetric_eigen_jvp(pl_jvp *j) {
 /* ---- what users see ---- */
 
 static bool eigen(pl_context *c, const pl_op *op, pl_value x, pl_value *out, bool vectors) {
-  pl_slot *s = pl_slot_get(c, x);
-  if (!s) return false;
-  pl_slot a = *s;
-  if (a.rank < 2 || a.shape[a.rank - 1] != a.shape[a.rank - 2]) {
-    char text[PL_TEXT];
-    pl_error(c, PL_ERROR_SHAPE, "%s: square matrices are needed, not %s", op->name,
-             pl_shape_text(text, a.rank, a.shape));
-    return false;
-  }
-  int64_t batch = 1, n = a.shape[a.rank - 1], shape[PL_MAX_RANK];
-  for (int i = 0; i < a.rank; i++) shape[i] = a.shape[i];
-  for (int i = 0; i < a.rank - 2; i++) batch *= a.shape[i];
-  pl_value both[2], v = a.dtype > PL_F32 ? pl_cast(c, x, PL_F64) : x;
-  v = pl_reshape_to(c, v, 3, (int64_t[]){batch, n, n});
-  if (!pl_apply(c, PL_OP(symmetric_eigen), 1, &v, NULL, both)) return false;
-  out[0] = pl_reshape_to(c, both[0], a.rank - 1, shape);
-  if (vectors) out[1] = pl_reshape_to(c, both[1], a.rank, shape);
+  pl_slot a;
+  pl_value both[2], v = pl_stacked(c, op, x, true, &a);
+  if (v == PL_NONE || !pl_apply(c, PL_OP(symmetric_eigen), 1, &v, NULL, both)) return false;
+  int64_t n = a.shape[a.rank - 1];
+  out[0] = pl_unstacked(c, both[0], &a, 1, &n);
+  if (vectors) out[1] = pl_unstacked(c, both[1], &a, 2, (int64_t[]){n, n});
   return c->status == PL_OK;
 }
-static bool eigh_expand(pl_context *c, const pl_op *op, int n, const pl_value *in, const pl_attr *attrs,
-                        pl_value *out) {
+PL_EXPAND(eigh) {
   (void)n, (void)attrs;
   return eigen(c, op, in[0], out, true);
 }
-static bool eigvalsh_expand(pl_context *c, const pl_op *op, int n, const pl_value *in, const pl_attr *attrs,
-                            pl_value *out) {
+PL_EXPAND(eigvalsh) {
   (void)n, (void)attrs;
   return eigen(c, op, in[0], out, false);
 }
 
 /* ---- samples: eigenvalues about 1, 2, 3 ... ---- */
 
-static pl_value separated(pl_context *c, pl_sampler_random *r, int rank, const int64_t *shape) {
-  pl_value v = pl_tensor(c, PL_F64, rank, shape, NULL);
-  pl_slot *s = pl_slot_get(c, v);
-  int64_t n = shape[rank - 1];
-  for (int64_t i = 0; s && i < s->count; i++)
-    ((double *)s->data)[i] = pl_sample_uniform(r, -0.1, 0.1) + (i / n % n == i % n ? (double)(i % n) + 1 : 0);
-  return v;
-}
-static bool stack_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s) {
+#define SEPARATED(...) pl_sample_matrices(c, r, 0.1, 1, 1, __VA_ARGS__)
+PL_SAMPLE(stack) {
   if (k > 1) return false;
   s->n = 1;
-  s->in[0] = separated(c, r, 3, k ? (int64_t[]){1, 5, 5} : (int64_t[]){2, 3, 3});
+  s->in[0] = k ? SEPARATED(3, 1, 5, 5) : SEPARATED(3, 2, 3, 3);
   return true;
 }
-static bool gaps_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s) {
+PL_SAMPLE(gaps) {
   if (k > 0) return false;
   s->n = 2;
   s->in[0] = pl_tensor(c, PL_F64, 2, (int64_t[]){2, 3}, (double[]){1, 2.5, 3, -1, 0.5, 4});
   s->in[1] = pl_sample_tensor(c, r, -1, 1, 3, 2, 3, 3);
   return true;
 }
-static bool matrices_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s) {
+PL_SAMPLE(matrices) {
   if (k > 1) return false;
   s->n = 1;
-  s->in[0] = k ? separated(c, r, 4, (int64_t[]){2, 1, 3, 3}) : separated(c, r, 2, (int64_t[]){4, 4});
+  s->in[0] = k ? SEPARATED(4, 2, 1, 3, 3) : SEPARATED(2, 4, 4);
   return true;
 }
 
-#define FACTORS(op, text, inputs_, outputs_, smp)                                                            \
-  .name = #op, .formula = text, .kind = PL_OPAQUE, .inputs = inputs_, .outputs = outputs_, .internal = true, \
-  .dtypes = PL_FLOATS, .shape = op##_shape, .run = op##_run, .vjp = op##_vjp, .jvp = op##_jvp, .sample = smp##_sample
-#define COMPOSED(op, text, outputs_)                                                                           \
-  .name = #op, .formula = text, .kind = PL_COMPOSITE, .inputs = 1, .outputs = outputs_, .expand = op##_expand, \
-  .sample = matrices_sample
-
 pl_op pl_ops_eigen[] = {
-    {FACTORS(symmetric_eigen, "eigenvalues and eigenvectors of stacks", 1, 2, stack)},
-    {FACTORS(eigen_gaps, "M_ij/(w_j - w_i), 0 on the diagonal", 2, 1, gaps)},
-    {COMPOSED(eigh,
-              "eigenvalues, ascending, and eigenvectors, in columns, of A's symmetric part; their largest component is "
-              "positive",
-              2),
+    {PL_STACK_ROW(symmetric_eigen, "eigenvalues and eigenvectors of stacks", 1, 2, stack)},
+    {PL_STACK_ROW(eigen_gaps, "M_ij/(w_j - w_i), 0 on the diagonal", 2, 1, gaps)},
+    {PL_USER_ROW(
+         eigh,
+         "eigenvalues, ascending, and eigenvectors, in columns, of A's symmetric part; their largest component is "
+         "positive",
+         1, 2, matrices),
      .shapes = "{..., n, n} -> {..., n}, {..., n, n}",
      .derivative = "none (an error) of the vectors of equal eigenvalues",
      .source = "LAPACK syevd; derivative: J. R. Magnus, Econometric Theory 1, 1985"},
-    {COMPOSED(eigvalsh, "eigenvalues, ascending, of A's symmetric part", 1), .shapes = "{..., n, n} -> {..., n}"},
+    {PL_USER_ROW(eigvalsh, "eigenvalues, ascending, of A's symmetric part", 1, 1, matrices),
+     .shapes = "{..., n, n} -> {..., n}"},
     {0},
 };
