@@ -76,7 +76,8 @@ typedef struct {
   const pl_op *op;
   pl_sample s;
   int n_active, active[PL_MAX_SAMPLE];
-  pl_value weight; /* of the output, for a scalar */
+  int output;      /* the one that is looked at, */
+  pl_value weight; /* and its weights, for a scalar */
 } problem;
 
 /* <w, op(x)> as seen by plain evaluation. */
@@ -85,7 +86,7 @@ static double evaluate(pl_context *c, const problem *p, const pl_value *x) {
   memcpy(in, p->s.in, sizeof in);
   for (int i = 0; i < p->n_active; i++) in[p->active[i]] = x[i];
   if (!pl_apply(c, p->op, p->s.n, in, p->s.attrs, out)) return NAN;
-  double d = dot(c, p->weight, out[0]);
+  double d = dot(c, p->weight, out[p->output]);
   for (int i = 0; i < pl_op_results(p->op, p->s.attrs); i++) pl_release(c, out[i]);
   return d;
 }
@@ -98,7 +99,7 @@ static pl_region *record(pl_context *c, const problem *p, const pl_value *x, pl_
   memcpy(in, p->s.in, sizeof in);
   for (int i = 0; i < p->n_active; i++) in[p->active[i]] = inputs[i];
   pl_apply(c, p->op, p->s.n, in, p->s.attrs, out);
-  *y = out[0];
+  *y = out[p->output];
   return r;
 }
 
@@ -238,7 +239,8 @@ static void check_second(pl_context *c, problem *p, int k, figures *f, pl_sample
   for (int i = 0; i < p->n_active; i++) in[p->active[i]] = inner[i];
   pl_apply(c, p->op, p->s.n, in, p->s.attrs, out);
   pl_region_close(nested);
-  if (!pl_region_vjp(nested, 1, &out[0], &p->weight, ig, NULL, true)) fail_with(c, p->op->name, k, "recorded vjp");
+  if (!pl_region_vjp(nested, 1, &out[p->output], &p->weight, ig, NULL, true))
+    fail_with(c, p->op->name, k, "recorded vjp");
   pl_region_close(outer);
   for (int i = 0; i < p->n_active; i++) seeds[i] = t[i];
   bool twice = pl_region_vjp(outer, p->n_active, ig, seeds, rr, NULL, true);
@@ -328,17 +330,17 @@ static void check_single(pl_context *c, const problem *p, int k, figures *f, pl_
   pl_value a[PL_MAX_OUTPUTS], b[PL_MAX_OUTPUTS];
   if (!pl_apply(c, p->op, p->s.n, p->s.in, p->s.attrs, a) || !pl_apply(c, q.op, q.s.n, q.s.in, q.s.attrs, b))
     fail_with(c, p->op->name, k, "f32");
-  if (is_float(c, b[0])) {
-    int64_t n = pl_slot_get(c, a[0])->count;
+  if (is_float(c, b[p->output])) {
+    int64_t n = pl_slot_get(c, a[p->output])->count;
     double worst = 0, size = 1;
     for (int64_t i = 0; i < n; i++) {
-      worst = fmax(worst, fabs(at(c, a[0], i) - at(c, b[0], i)));
-      size = fmax(size, fabs(at(c, a[0], i)));
+      worst = fmax(worst, fabs(at(c, a[p->output], i) - at(c, b[p->output], i)));
+      size = fmax(size, fabs(at(c, a[p->output], i)));
     }
     if (worst / size > f->single) f->single = worst / size;
     if (worst / size > 2e-5) fail_msg("%s, sample %d: f32 is %.3g of %.3g away from f64", p->op->name, k, worst, size);
-    if (pl_slot_get(c, b[0])->dtype == PL_F32) {
-      q.weight = random_like(c, r, b[0]);
+    if (pl_slot_get(c, b[p->output])->dtype == PL_F32) {
+      q.weight = random_like(c, r, b[p->output]);
       figures ignored = {0};
       check_first(c, &q, k, &ignored, r);
       pl_release(c, q.weight);
@@ -366,18 +368,20 @@ static void check_op(pl_context *c, const pl_op *op, figures *f) {
     for (int i = 0; i < p.s.n; i++)
       if (is_float(c, p.s.in[i])) p.active[p.n_active++] = i;
     if (!op->make && strcmp(op->name, "nonzero")) check_compiled(c, &p, k); /* its result's size depends on the data */
-    bool derivative = is_float(c, out[0]) && p.n_active > 0 && (op->partial || op->vjp || op->expand);
-    if (derivative) {
-      p.weight = random_like(c, r, out[0]);
+    int outputs = op->step ? 1 : pl_op_results(op, p.s.attrs);
+    for (p.output = 0; p.output < outputs; p.output++) {
+      if (!is_float(c, out[p.output]) || !p.n_active) continue;
+      bool derivative = op->partial || op->vjp || op->expand;
+      if (!derivative && !op->jvp) continue;
+      p.weight = random_like(c, r, out[p.output]);
       f->derivatives++;
-      check_first(c, &p, k, f, r);
-      check_second(c, &p, k, f, r);
-      if (!op->step) check_single(c, &p, k, f, r); /* a program keeps its dtypes */
-      pl_release(c, p.weight);
-    } else if (is_float(c, out[0]) && p.n_active > 0 && op->jvp) {
-      p.weight = random_like(c, r, out[0]);
-      f->derivatives++;
-      check_forward(c, &p, k, f, r);
+      if (derivative) {
+        check_first(c, &p, k, f, r);
+        check_second(c, &p, k, f, r);
+        if (!op->step) check_single(c, &p, k, f, r); /* a program keeps its dtypes */
+      } else {
+        check_forward(c, &p, k, f, r);
+      }
       pl_release(c, p.weight);
     }
     for (int i = 0; i < pl_op_results(op, p.s.attrs); i++) pl_release(c, out[i]);
