@@ -91,9 +91,10 @@ static void eigen_gaps_run(const pl_call *call, pl_slot **out) {
           write(out[0]->data, dtype, at, 0);
         } else if (fabs(gap) <= least) {
           pl_error(call->c, PL_ERROR_NUMERIC,
-                   "eigh: eigenvalues %lld and %lld coincide (%g): their eigenvectors have no derivative; use the "
-                   "eigenvalues alone, or a function of the matrix that does not go through eigenvectors",
-                   (long long)(i < j ? i : j) + 1, (long long)(i < j ? j : i) + 1, read(w->data, dtype, b * n + i));
+                   "%s %lld and %lld coincide (%g): their vectors have no derivative; use the values alone, or a "
+                   "function of the matrix that does not go through the vectors",
+                   call->attrs[0].i ? "svd: singular values" : "eigh: eigenvalues", (long long)(i < j ? i : j) + 1,
+                   (long long)(i < j ? j : i) + 1, read(w->data, dtype, b * n + i));
           return;
         } else {
           write(out[0]->data, dtype, at, x / gap);
@@ -101,12 +102,15 @@ static void eigen_gaps_run(const pl_call *call, pl_slot **out) {
       }
   }
 }
-static pl_value divided(pl_context *c, pl_value w, pl_value m) { return PL_BINARY(eigen_gaps, c, w, m); }
+pl_value pl_over_gaps(pl_context *c, pl_value w, pl_value m, bool singular) {
+  return pl_call2(c, PL_OP(eigen_gaps), w, m, &PL_INT(singular));
+}
+static pl_value divided(pl_context *c, pl_value w, pl_value m) { return pl_over_gaps(c, w, m, false); }
 static void eigen_gaps_vjp(pl_vjp *v) {
   pl_context *c = v->c;
-  if (v->need[1]) pl_vjp_give(v, 1, divided(c, v->in[0], v->g[0]));
+  if (v->need[1]) pl_vjp_give(v, 1, pl_over_gaps(c, v->in[0], v->g[0], v->attrs[0].i));
   if (!v->need[0]) return;
-  pl_value t = divided(c, v->in[0], PL_BINARY(mul, c, v->g[0], v->out[0]));
+  pl_value t = pl_over_gaps(c, v->in[0], PL_BINARY(mul, c, v->g[0], v->out[0]), v->attrs[0].i);
   pl_vjp_give(v, 0, PL_BINARY(sub, c, pl_sum_axis(c, t, 2), pl_sum_axis(c, t, 1)));
 }
 static void eigen_gaps_jvp(pl_jvp *j) { /* (dM - Q (dw_j - dw_i))/(w_j - w_i) */
@@ -120,7 +124,7 @@ static void eigen_gaps_jvp(pl_jvp *j) { /* (dM - Q (dw_j - dw_i))/(w_j - w_i) */
                               pl_reshape_to(c, j->t[0], 3, (int64_t[]){b, n, 1}));
     d = pl_minus(c, d, PL_BINARY(mul, c, j->out[0], gaps));
   }
-  j->dt[0] = divided(c, j->in[0], d);
+  j->dt[0] = pl_over_gaps(c, j->in[0], d, j->attrs[0].i);
 }
 
 /* ---- the derivatives of symmetric_eigen ---- */
@@ -177,8 +181,9 @@ PL_SAMPLE(stack) {
   return true;
 }
 PL_SAMPLE(gaps) {
-  if (k > 0) return false;
+  if (k > 1) return false;
   s->n = 2;
+  s->attrs[0] = PL_INT(k);
   s->in[0] = pl_tensor(c, PL_F64, 2, (int64_t[]){2, 3}, (double[]){1, 2.5, 3, -1, 0.5, 4});
   s->in[1] = pl_sample_tensor(c, r, -1, 1, 3, 2, 3, 3);
   return true;
@@ -192,7 +197,8 @@ PL_SAMPLE(matrices) {
 
 pl_op pl_ops_eigen[] = {
     {PL_STACK_ROW(symmetric_eigen, "eigenvalues and eigenvectors of stacks", 1, 2, stack)},
-    {PL_STACK_ROW(eigen_gaps, "M_ij/(w_j - w_i), 0 on the diagonal", 2, 1, gaps)},
+    {PL_STACK_ROW(eigen_gaps, "M_ij/(w_j - w_i), 0 on the diagonal", 2, 1, gaps),
+     .attrs = {{"singular", PL_AS_FLAG, false, 0}}},
     {PL_USER_ROW(
          eigh,
          "eigenvalues, ascending, and eigenvectors, in columns, of A's symmetric part; their largest component is "

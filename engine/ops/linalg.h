@@ -44,6 +44,8 @@ pl_value pl_half_of(pl_context *c, pl_value x, bool upper);          /* a triang
 pl_value pl_eye_like(pl_context *c, pl_value x, int64_t n);          /* {n, n} of x's dtype */
 pl_value pl_sum_axis(pl_context *c, pl_value x, int64_t axis);       /* negative: from the end */
 pl_value pl_joined(pl_context *c, pl_value x, pl_value y, int axis); /* one behind the other */
+/* M_ij/(w_j - w_i), 0 on the diagonal; an error where a gap is 0, that speaks of eigenvalues or singular values */
+pl_value pl_over_gaps(pl_context *c, pl_value w, pl_value m, bool singular);
 
 /* ---- rows for users ---- */
 
