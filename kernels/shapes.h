@@ -64,13 +64,21 @@ typedef struct {
   int64_t m, n, k, row, column, block;
 } gemm_args;
 
-/* y_i for i in counters: key and position of a Philox stream; or of `count` numbers from each of the positions. */
+/* Numbers i of n, PL_RANDOM_LANES at a time: number position + i of a Philox stream; or `count` numbers from each of the
+ * positions on. Parameters p of each number, or one for all. */
+#ifdef __CUDACC__
+enum { PL_RANDOM_LANES = 1 };
+#else
+enum { PL_RANDOM_LANES = 64 };
+#endif
 typedef struct {
   void *y;
   uint64_t seed, stream, position;
   double lo, hi;
   const int64_t *positions;
-  int64_t count;
+  int64_t count, n;
+  const void *p[2];
+  int64_t one[2];
 } random_args;
 
 typedef struct {

@@ -244,39 +244,32 @@ static int from_bytes(lua_State *L) {
 
 /* ---- random ---- */
 
-/* core.random(name, shape, seed, stream, position, lo, hi) */
+/* core.random(name, shape, position, seed, stream, ...): the key is whole numbers or i64 tensors, the rest the op's
+ * parameters, numbers or tensors, or its attributes. */
 static int random_tensor(lua_State *L) {
   binding *b = binding_of(L);
-  char name[32];
-  strncpy(name, luaL_checkstring(L, 1), sizeof name - 1);
-  name[sizeof name - 1] = 0;
+  const char *name = luaL_checkstring(L, 1);
   const pl_op *op = pl_op_find(name);
-  if (!op || pl_op_inputs(op) != 0 || strncmp(name, "random_", 7))
+  if (!op || strncmp(name, "random_", 7) || pl_op_inputs(op) < 3)
     fail(L, "there are no random numbers called %s", name);
-  int64_t shape[PL_MAX_RANK], key[3];
-  int rank = check_list(L, 2, shape, PL_MAX_RANK, "the shape");
-  for (int i = 0; i < 3; i++) key[i] = check_integer(L, 3 + i, "the key");
-  pl_attr attrs[] = {PL_INTS(rank, shape), PL_INTS(3, key), PL_REALV(luaL_optnumber(L, 6, 0)),
-                     PL_REALV(luaL_optnumber(L, 7, 1))};
-  return make(L, b, name, attrs);
-}
-
-/* core.random_at(name, shape, position, seed, stream, lo, hi): the key is tensors, i64 */
-static int random_at(lua_State *L) {
-  binding *b = binding_of(L);
-  char name[32];
-  strncpy(name, luaL_checkstring(L, 1), sizeof name - 1);
-  name[sizeof name - 1] = 0;
-  const pl_op *op = pl_op_find(name);
-  if (!op || pl_op_inputs(op) != 3 || strncmp(name, "random_", 7))
-    fail(L, "there are no random numbers called %s", name);
-  int64_t shape[PL_MAX_RANK];
-  int rank = check_list(L, 2, shape, PL_MAX_RANK, "the shape");
-  pl_value key[3], out;
-  for (int i = 0; i < 3; i++) key[i] = check_tensor(L, b, 3 + i, "random_at");
-  pl_attr attrs[] = {PL_INTS(rank, shape), PL_REALV(luaL_optnumber(L, 6, 0)), PL_REALV(luaL_optnumber(L, 7, 1))};
+  enum { FIRST = 3, KEY = 3 };
+  int64_t shape[PL_MAX_RANK], n = pl_op_inputs(op), key[KEY];
+  pl_attr attrs[PL_MAX_ATTRS] = {PL_INTS(check_list(L, 2, shape, PL_MAX_RANK, "the shape"), shape)};
+  for (int i = 1; pl_op_attrs(op)[i].name; i++) attrs[i] = PL_REALV(luaL_checknumber(L, FIRST + KEY + i - 1));
+  for (int i = 0; i < KEY; i++)
+    if (!to_tensor(L, FIRST + i)) key[i] = check_integer(L, FIRST + i, "the key");
+  pl_value in[8], out;
+  for (int i = KEY; i < n; i++) in[i] = check_value(L, b, FIRST + i, PL_F64, name);
+  bool made[KEY], owned = pl_owns(b->c);
+  for (int i = 0; i < KEY; i++) {
+    made[i] = !to_tensor(L, FIRST + i);
+    in[i] = made[i] ? pl_tensor(b->c, PL_I64, 0, NULL, &key[i]) : to_tensor(L, FIRST + i)->handle;
+  }
   mark_line(L, b);
-  if (!run_op(L, b, op, 3, key, attrs, &out)) fail_engine(L, b);
+  bool ok = run_op(L, b, op, (int)n, in, attrs, &out);
+  for (int i = 0; i < KEY; i++)
+    if (made[i] && owned) pl_release(b->c, in[i]);
+  if (!ok) fail_engine(L, b);
   return push_value(L, b, out);
 }
 
@@ -448,7 +441,6 @@ void open_constructors(lua_State *L, binding *b, int core) {
                                        {"eye", eye},
                                        {"from_bytes", from_bytes},
                                        {"random", random_tensor},
-                                       {"random_at", random_at},
                                        {"buffer", new_buffer},
                                        {"set_default_dtype", set_default_dtype},
                                        {NULL, NULL}};

@@ -239,6 +239,19 @@ static pl_value columns(const batch *w, const pl_instruction *q, const uint32_t 
   return exchange(c, v, 0, 1, 1);
 }
 
+/* Each entry has a position of its own, in one stream, and parameters. */
+static pl_value drawn(const batch *w, const pl_instruction *q, const uint32_t *o) {
+  pl_value in[PL_MAX_SAMPLE];
+  if (w->batched[o[1]] || w->batched[o[2]]) return PL_NONE;
+  in[0] = stacked(w, o[0]);
+  for (int i = 1; i < q->n_in; i++) {
+    const pl_spec *p = &w->b->specs[o[i]];
+    const uint32_t both[] = {o[i], o[q->n_in]};
+    in[i] = w->batched[o[i]] ? broadcast(w, both) : i > 2 && p->rank > 0 ? stacked(w, o[i]) : w->values[o[i]];
+  }
+  return pl_apply1(w->c, q->op, q->n_in, in, q->attrs);
+}
+
 static pl_value by_rule(const batch *w, const pl_instruction *q, const uint32_t *o) {
   const pl_op *op = q->op;
   if (op->step || op->make || q->n_out != 1) return PL_NONE;
@@ -253,10 +266,7 @@ static pl_value by_rule(const batch *w, const pl_instruction *q, const uint32_t 
   if (op == PL_OP(gather) || op == PL_OP(add_at) || op == PL_OP(put)) return indexed(w, q, o);
   if (op == PL_OP(gemm)) return multiplied(w, q, o);
   if (op == PL_OP(spmv) || op == PL_OP(factored_solve)) return columns(w, q, o);
-  if (op == PL_OP(random_uniform_at) || op == PL_OP(random_normal_at) || op == PL_OP(random_integers_at))
-    return w->batched[o[1]] || w->batched[o[2]] /* each entry has a position of its own, in one stream */
-               ? PL_NONE
-               : pl_call3(w->c, op, w->values[o[0]], w->values[o[1]], w->values[o[2]], q->attrs);
+  if (op->draws) return drawn(w, q, o);
   if (op->inputs == 1 && (op->kind == PL_REDUCE || op->kind == PL_LINEAR)) return along_axes(w, q, o);
   return PL_NONE;
 }

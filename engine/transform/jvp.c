@@ -72,7 +72,7 @@ bool pl_region_jvp(pl_region *r, int n_y, const pl_value *y, const pl_value *t, 
       active = active || tangents[i] != PL_ZERO;
     }
     if (!active) continue;
-    bool moves = false;
+    bool moves = q.op->discrete;
     for (int i = 0; i < q.n_out; i++) {
       pl_slot *s = pl_slot_at(c, o[q.n_in + i]);
       out[i] = s->handle;

@@ -165,7 +165,12 @@ bool pl_region_vjp(pl_region *r, int n_y, const pl_value *y, const pl_value *see
     const uint32_t *o = p->operands + q->operands;
     bool active = false;
     for (int i = 0; i < q->n_in; i++) active = active || pl_slot_at(c, o[i])->stamp == stamp;
-    if (!active) continue;
+    if (!active || q->op == PL_OP(stop_gradient)) continue;
+    if (q->op->discrete) {
+      c->line = q->line;
+      pl_no_derivative(c, q->op);
+      break;
+    }
     for (int i = q->n_in; i < q->n_in + q->n_out; i++) {
       pl_slot *s = pl_slot_at(c, o[i]);
       if (s->dtype > PL_F32 || (s->flags & PL_FLAG_RESOURCE)) continue;

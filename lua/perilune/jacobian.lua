@@ -432,7 +432,7 @@ end
 
 local function random_like(list, seed, stream)
   local out = {}
-  for k, t in ipairs(list) do out[k] = like(core.random("random_normal", t.shape, seed, stream, k*2^32), t) end
+  for k, t in ipairs(list) do out[k] = like(core.random("random_normal", t.shape, k*2^32, seed, stream), t) end
   return out
 end
 

@@ -122,15 +122,16 @@ local function key_of(s, count)
   return position, keys.seed, keys.stream
 end
 
-local function draw(s, name, shape, count, lo, hi)
+-- `count` numbers of op random_<name>; ...: its parameters.
+local function draw(s, name, shape, count, ...)
+  local position, seed, stream = s.position, s.seed, s.stream
   if program.tracing() and #levels > 0 then
-    local position, seed, stream = key_of(s, count)
-    return core.random_at(name .. "_at", shape, position, seed, stream, lo, hi)
+    position, seed, stream = key_of(s, count)
+  else
+    home_of(s)
+    s.position = (position + count) % LIMIT
   end
-  home_of(s)
-  local position = s.position
-  s.position = (position + count) % LIMIT
-  return core.random(name, shape, s.seed, s.stream, position, lo, hi)
+  return core.random("random_" .. name, shape, position, seed, stream, ...)
 end
 
 local function options(what, ...)
@@ -161,14 +162,14 @@ end
 function methods:uniform(...)
   local s = state_of(self, "uniform")
   local shape, count, o = options("uniform", ...)
-  return draw(s, "random_uniform", shape, count, o.lo or 0, o.hi or 1)
+  return draw(s, "uniform", shape, count, o.lo or 0, o.hi or 1)
 end
 
 --- Standard normal numbers: rng:normal(n, m).
 function methods:normal(...)
   local s = state_of(self, "normal")
   local shape, count = options("normal", ...)
-  return draw(s, "random_normal", shape, count)
+  return draw(s, "normal", shape, count)
 end
 
 --- Whole numbers lo to hi, both included: rng:integers(lo, hi, n, m).
@@ -177,7 +178,7 @@ function methods:integers(lo, hi, ...)
   local whole = type(lo) == "number" and type(hi) == "number" and lo == math.floor(lo) and hi == math.floor(hi)
   if not whole then core.fail("rng:integers(lo, hi, n ...): lo and hi are whole numbers") end
   local shape, count = options("integers", ...)
-  return draw(s, "random_integers", shape, count, lo, hi)
+  return draw(s, "integers", shape, count, lo, hi)
 end
 
 --- k independent streams: their keys are drawn from this one.
@@ -188,7 +189,7 @@ function methods:split(k)
   if type(k) ~= "number" or k < 0 or k ~= math.floor(k) or k > 1e6 then core.fail(("rng:split(k): %s is no number of streams"):format(tostring(k))) end
   local streams = {}
   for i = 1, k do
-    local key = draw(s, "random_integers", {}, 1, 1, LIMIT)
+    local key = draw(s, "integers", {}, 1, 1, LIMIT)
     streams[i] = new(s.seed, program.tracing() and key or key:item())
   end
   return streams

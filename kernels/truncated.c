@@ -1,0 +1,66 @@
+/* The normal distribution between two bounds: quantiles and the mass, in double precision whatever the dtype, without
+ * loss in the tails. With Mills' ratio M(x) = Phi(-x)/phi(x) (M. Abramowitz, I. Stegun, Handbook of mathematical
+ * functions, 26.2) probabilities below -h are compared by what they differ by in logarithm,
+ * fall(h, t) = log Phi(-h) - log Phi(-h - t) = t^2/2 + h t + log(M(h)/M(h + t)), h >= 0. */
+#include "elementwise.h"
+
+#if PL_FLOATING
+#undef exp
+#undef log
+#undef log1p
+#undef expm1
+#undef erf
+#undef erfc
+#undef sqrt
+#undef fabs
+
+PL_FN double mills(double x) { /* x >= 0; from 5 on by its continued fraction, 26.2.14 */
+  if (x < 5) return 1.2533141373155002512*exp(0.5*x*x)*erfc(0.70710678118654752440*x);
+  double f = x;
+  for (int k = 30; k > 0; k--) f = x + k/f;
+  return 1/f;
+}
+PL_FN double fall(double h, double t) { return t < INFINITY ? t*(0.5*t + h) + log(mills(h)/mills(h + t)) : INFINITY; }
+/* t with fall(h, t) = e: Newton's method, which comes from one side, since fall is convex in t and its slope 1/M(h + t). */
+PL_FN double fall_inverse(double h, double e) {
+  if (!(e < INFINITY)) return e;
+  const double slope = 1/mills(h);
+  double t = 2*e/(slope + sqrt(slope*slope + 2*e));
+  for (int k = 0; k < 30; k++) {
+    const double step = (fall(h, t) - e)*mills(h + t);
+    t -= step;
+    if (!(fabs(step) > 1e-15*(h + t))) break;
+  }
+  return t;
+}
+PL_FN double below(double x) { return 0.5*erfc(-0.70710678118654752440*x); }
+/* of lo <= 0 <= hi */
+PL_FN double between(double lo, double hi) { return 0.5*(erf(0.70710678118654752440*hi) - erf(0.70710678118654752440*lo)); }
+
+PL_FN double truncated_quantile(double u, double lo, double hi) {
+  if (!(lo <= hi && u >= 0 && u <= 1) || lo == INFINITY || hi == -INFINITY) return NAN;
+  double z;
+  if (hi < 0) z = hi - fall_inverse(-hi, -log1p((1 - u)*expm1(-fall(-hi, hi - lo))));
+  else if (lo > 0) z = lo + fall_inverse(lo, -log1p(u*expm1(-fall(lo, hi - lo))));
+  else {
+    const double mass = between(lo, hi), p = below(lo) + u*mass, q = below(-hi) + (1 - u)*mass;
+    z = p < q ? -fall_inverse(0, -log(2*p)) : fall_inverse(0, -log(2*q));
+  }
+  return z < lo ? lo : z > hi ? hi : z;
+}
+PL_FN double log_mass(double lo, double hi) {
+  if (!(lo <= hi)) return lo > hi ? -INFINITY : NAN;
+  if (lo <= 0 && hi >= 0) { /* of the middle and two tails */
+    const double mass = between(lo, hi);
+    return mass < 0.5 ? log(mass) : log1p(-(below(lo) + below(-hi)));
+  }
+  const double h = hi < 0 ? -hi : lo;
+  if (!(h < INFINITY)) return -INFINITY;
+  return log(-expm1(-fall(h, hi - lo))) + log(mills(h)) - 0.5*h*h - 0.91893853320467274178;
+}
+
+typedef struct { const real *x, *z, *w; real *y; } ternary_args;
+typedef ternary_args truncated_normal_quantile_args;
+PL_KERNEL(truncated_normal_quantile) { a.y[i] = (real)truncated_quantile((double)a.x[i], (double)a.z[i], (double)a.w[i]); }
+BINARY(log_normal_mass, (real)log_mass((double)x, (double)z))
+#endif
