@@ -59,7 +59,7 @@ static void start(void) {
   for (int f = 0; f < FAMILIES; f++)
     for (pl_op *op = families[f]; op->name; op++) {
       op->id = id++;
-      if (op->kind != PL_ELEMENTWISE) continue;
+      if (op->kind != PL_ELEMENTWISE && !op->draws) continue;
       for (int d = 0; d < PL_DTYPES; d++)
         if (op->dtypes >> d & 1) op->fn[d] = pl_kernel_find(op->kernel ? op->kernel : op->name, (pl_dtype)d);
     }

@@ -244,33 +244,42 @@ static int from_bytes(lua_State *L) {
 
 /* ---- random ---- */
 
-/* core.random(name, shape, position, seed, stream, ...): the key is whole numbers or i64 tensors, the rest the op's
- * parameters, numbers or tensors, or its attributes. */
-static int random_tensor(lua_State *L) {
+/* f(shape, position, seed, stream, ...): the key is whole numbers or i64 tensors, the rest the op's parameters, numbers
+ * or tensors, or its attributes. */
+static int draw(lua_State *L) {
   binding *b = binding_of(L);
-  const char *name = luaL_checkstring(L, 1);
-  const pl_op *op = pl_op_find(name);
-  if (!op || strncmp(name, "random_", 7) || pl_op_inputs(op) < 3)
-    fail(L, "there are no random numbers called %s", name);
-  enum { FIRST = 3, KEY = 3 };
-  int64_t shape[PL_MAX_RANK], n = pl_op_inputs(op), key[KEY];
-  pl_attr attrs[PL_MAX_ATTRS] = {PL_INTS(check_list(L, 2, shape, PL_MAX_RANK, "the shape"), shape)};
+  const pl_op *op = lua_touserdata(L, lua_upvalueindex(2));
+  enum { FIRST = 2, KEY = 3 };
+  int64_t shape[PL_MAX_RANK], key[KEY];
+  int n = pl_op_inputs(op);
+  pl_attr attrs[PL_MAX_ATTRS] = {PL_INTS(check_list(L, 1, shape, PL_MAX_RANK, "the shape"), shape)};
   for (int i = 1; pl_op_attrs(op)[i].name; i++) attrs[i] = PL_REALV(luaL_checknumber(L, FIRST + KEY + i - 1));
   for (int i = 0; i < KEY; i++)
     if (!to_tensor(L, FIRST + i)) key[i] = check_integer(L, FIRST + i, "the key");
   pl_value in[8], out;
-  for (int i = KEY; i < n; i++) in[i] = check_value(L, b, FIRST + i, PL_F64, name);
+  for (int i = KEY; i < n; i++) in[i] = check_value(L, b, FIRST + i, PL_F64, pl_op_name(op));
   bool made[KEY], owned = pl_owns(b->c);
   for (int i = 0; i < KEY; i++) {
     made[i] = !to_tensor(L, FIRST + i);
     in[i] = made[i] ? pl_tensor(b->c, PL_I64, 0, NULL, &key[i]) : to_tensor(L, FIRST + i)->handle;
   }
   mark_line(L, b);
-  bool ok = run_op(L, b, op, (int)n, in, attrs, &out);
+  bool ok = run_op(L, b, op, n, in, attrs, &out);
   for (int i = 0; i < KEY; i++)
     if (made[i] && owned) pl_release(b->c, in[i]);
   if (!ok) fail_engine(L, b);
   return push_value(L, b, out);
+}
+
+/* core.random(name) -> a function that draws by op random_<name> */
+static int random_op(lua_State *L) {
+  lua_pushfstring(L, "random_%s", luaL_checkstring(L, 1));
+  const pl_op *op = pl_op_find(lua_tostring(L, -1));
+  if (!op) fail(L, "there are no random numbers called %s", lua_tostring(L, 1));
+  lua_pushlightuserdata(L, binding_of(L));
+  lua_pushlightuserdata(L, (void *)op);
+  lua_pushcclosure(L, draw, 2);
+  return 1;
 }
 
 /* ---- buffers: mutable arrays, filled in loops, read as tensors ---- */
@@ -440,7 +449,7 @@ void open_constructors(lua_State *L, binding *b, int core) {
                                        {"linspace", linspace},
                                        {"eye", eye},
                                        {"from_bytes", from_bytes},
-                                       {"random", random_tensor},
+                                       {"random", random_op},
                                        {"buffer", new_buffer},
                                        {"set_default_dtype", set_default_dtype},
                                        {NULL, NULL}};

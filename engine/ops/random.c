@@ -84,8 +84,8 @@ static void draw_run(const pl_call *call, pl_slot **out) {
     a.one[i - KEY] = call->in[i]->count == 1;
   }
   const double work = call->n > KEY ? 40 : 10;
-  pl_for(call->c, pl_kernel_find(call->op->name, (pl_dtype)out[0]->dtype), &a,
-         (a.n + PL_RANDOM_LANES - 1) / PL_RANDOM_LANES, 1, work * PL_RANDOM_LANES);
+  pl_for(call->c, call->op->fn[out[0]->dtype], &a, (a.n + PL_RANDOM_LANES - 1) / PL_RANDOM_LANES, 1,
+         work * PL_RANDOM_LANES);
 }
 
 /* ---- truncated normal ---- */
@@ -229,13 +229,12 @@ pl_op pl_ops_random[] = {
      .source = "W. Hormann, Journal of Statistical Computation and Simulation 46, 1993 (BTRS); of a mean below 10 by "
                "inversion",
      .attrs = {SHAPE}},
-    {.name = "random_weights",
-     .formula = "weights, of which `positive` along the last axis must be positive and none negative",
+    {.name = "check_weights",
+     .formula = "the weights, which must be finite and not negative, and so many of them positive along the last axis",
      .shapes = "{..., n} -> {..., n}",
      .kind = PL_OPAQUE,
      .inputs = 1,
      .outputs = 1,
-     .internal = true,
      .dtypes = PL_IN_F64,
      .no_derivative = STEPS,
      .discrete = true,
@@ -249,7 +248,6 @@ pl_op pl_ops_random[] = {
      .kind = PL_ELEMENTWISE,
      .inputs = 3,
      .outputs = 1,
-     .internal = true,
      .dtypes = PL_FLOATS,
      .result = -1,
      .work = 100,
@@ -261,7 +259,6 @@ pl_op pl_ops_random[] = {
      .kind = PL_ELEMENTWISE,
      .inputs = 2,
      .outputs = 1,
-     .internal = true,
      .dtypes = PL_FLOATS,
      .result = -1,
      .work = 50,

@@ -331,7 +331,7 @@ function derivative.check_grad(f, x, options)
     local v, slope, size, vv = {}, 0, 0, 0
     for k, leaf in ipairs(leaves) do
       local t = leaf.number and core.tensor(leaf.value) or leaf.value
-      v[k] = core.random("random_normal", t.shape, k*2^32, o.seed, d):to(t.dtype)
+      v[k] = core.random("normal")(t.shape, k*2^32, o.seed, d):to(t.dtype)
       slope = slope + core.sum(gradients[k]*v[k]):item()
       size = math.max(size, core.max(core.abs(t), nil, false):item())
       vv = vv + core.sum(v[k]*v[k]):item()

@@ -432,7 +432,7 @@ end
 
 local function random_like(list, seed, stream)
   local out = {}
-  for k, t in ipairs(list) do out[k] = like(core.random("random_normal", t.shape, k*2^32, seed, stream), t) end
+  for k, t in ipairs(list) do out[k] = like(core.random("normal")(t.shape, k*2^32, seed, stream), t) end
   return out
 end
 

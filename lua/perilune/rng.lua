@@ -122,6 +122,10 @@ local function key_of(s, count)
   return position, keys.seed, keys.stream
 end
 
+local ops = setmetatable({}, {__index = function(t, name)
+  t[name] = core.random(name)
+  return t[name]
+end})
 -- `count` numbers of op random_<name>; ...: its parameters.
 local function draw(s, name, shape, count, ...)
   local position, seed, stream = s.position, s.seed, s.stream
@@ -131,55 +135,10 @@ local function draw(s, name, shape, count, ...)
     home_of(s)
     s.position = (position + count) % LIMIT
   end
-  return core.random("random_" .. name, shape, position, seed, stream, ...)
+  return ops[name](shape, position, seed, stream, ...)
 end
 
-local function options(what, ...)
-  local n = select("#", ...)
-  local last = n > 0 and select(n, ...) or nil
-  local shape, o = {...}, {}
-  if n == 1 and type(last) == "table" and #last > 0 then
-    shape = {unpack(last)}
-    o = last
-  elseif type(last) == "table" then
-    shape[n] = nil
-    o = last
-  end
-  for key in pairs(o) do
-    if type(key) == "string" and key ~= "lo" and key ~= "hi" then core.fail(("rng:%s has no option '%s'; it has lo, hi"):format(what, key)) end
-  end
-  local count = 1
-  for _, size in ipairs(shape) do
-    if type(size) ~= "number" or size < 0 or size ~= math.floor(size) then core.fail(("rng:%s: %s is no size of an axis"):format(what, tostring(size))) end
-    count = count*size
-  end
-  if count >= 2^31 then core.fail(("rng:%s: %.0f numbers; a tensor has fewer than 2^31"):format(what, count)) end
-  return shape, count, o
-end
-
---- Uniform numbers in (lo, hi), (0, 1) by default: rng:uniform(n, m), rng:uniform(n, {lo = -1, hi = 1}). In a traced function (compile,
---- scan, map ...) each call, step and entry draws its own, the same as in a Lua loop.
-function methods:uniform(...)
-  local s = state_of(self, "uniform")
-  local shape, count, o = options("uniform", ...)
-  return draw(s, "uniform", shape, count, o.lo or 0, o.hi or 1)
-end
-
---- Standard normal numbers: rng:normal(n, m).
-function methods:normal(...)
-  local s = state_of(self, "normal")
-  local shape, count = options("normal", ...)
-  return draw(s, "normal", shape, count)
-end
-
---- Whole numbers lo to hi, both included: rng:integers(lo, hi, n, m).
-function methods:integers(lo, hi, ...)
-  local s = state_of(self, "integers")
-  local whole = type(lo) == "number" and type(hi) == "number" and lo == math.floor(lo) and hi == math.floor(hi)
-  if not whole then core.fail("rng:integers(lo, hi, n ...): lo and hi are whole numbers") end
-  local shape, count = options("integers", ...)
-  return draw(s, "integers", shape, count, lo, hi)
-end
+require "perilune.variates"(methods, draw, state_of)
 
 --- k independent streams: their keys are drawn from this one.
 ---@param k integer

@@ -399,8 +399,8 @@ describe("rows and adjoints", function()
     near(r.forward, r.reverse, 1e-10)
     -- the numbers themselves: J = diag(a), <J v, w> = sum a v w
     local a = pl.tensor{2, 3}
-    local v = core.random("random_normal", {2}, 2^32, 5, 1)
-    local w = core.random("random_normal", {2}, 2^32, 5, 2)
+    local v = core.random("normal")({2}, 2^32, 5, 1)
+    local w = core.random("normal")({2}, 2^32, 5, 2)
     near(pl.check_adjoint(function(x) return a*x end, pl.ones(2), {seed = 5}).forward, pl.sum(a*v*w):item(), 1e-14)
     pl.check_adjoint(function(x) return pl.sum(x^3) end, pl.ones{400, dtype = "f32"})
     assert.are.equal(0, pl.check_adjoint(function(x) return x*0 end, pl.ones(3)).difference)
