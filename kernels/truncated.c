@@ -20,7 +20,18 @@ PL_FN double mills(double x) { /* x >= 0; from 5 on by its continued fraction, 2
   for (int k = 30; k > 0; k--) f = x + k/f;
   return 1/f;
 }
-PL_FN double fall(double h, double t) { return t < INFINITY ? t*(0.5*t + h) + log(mills(h)/mills(h + t)) : INFINITY; }
+PL_FN double fall(double h, double t) {
+  if (!(t*(h + 1) < 0.5)) return t < INFINITY ? t*(0.5*t + h) + log(mills(h)/mills(h + t)) : t;
+  /* 1 - e^-fall is the integral of e^-(h s + s^2/2) to t, divided by M(h): Gauss's rule of six points */
+  const double node[] = {0.23861918608319690863, 0.66120938646626451366, 0.93246951420315202781};
+  const double weight[] = {0.46791393457269104739, 0.36076157304813860757, 0.17132449237917034504};
+  double sum = 0;
+  for (int k = 0; k < 6; k++) {
+    const double s = 0.5*t*(1 + (k < 3 ? node[k] : -node[k - 3]));
+    sum += weight[k % 3]*exp(-s*(h + 0.5*s));
+  }
+  return -log1p(-0.5*t*sum/mills(h));
+}
 /* t with fall(h, t) = e: Newton's method, which comes from one side, since fall is convex in t and its slope 1/M(h + t). */
 PL_FN double fall_inverse(double h, double e) {
   if (!(e < INFINITY)) return e;
@@ -42,9 +53,10 @@ PL_FN double truncated_quantile(double u, double lo, double hi) {
   double z;
   if (hi < 0) z = hi - fall_inverse(-hi, -log1p((1 - u)*expm1(-fall(-hi, hi - lo))));
   else if (lo > 0) z = lo + fall_inverse(lo, -log1p(u*expm1(-fall(lo, hi - lo))));
-  else {
-    const double mass = between(lo, hi), p = below(lo) + u*mass, q = below(-hi) + (1 - u)*mass;
-    z = p < q ? -fall_inverse(0, -log(2*p)) : fall_inverse(0, -log(2*q));
+  else { /* from 0 outwards, and in the tails from their ends */
+    const double left = between(lo, 0), mass = left + between(0, hi), from = u*mass - left;
+    if (from < 0) z = -fall_inverse(0, from > -0.25 ? -log1p(2*from) : -log(2*(below(lo) + u*mass)));
+    else z = fall_inverse(0, from < 0.25 ? -log1p(-2*from) : -log(2*(below(-hi) + (1 - u)*mass)));
   }
   return z < lo ? lo : z > hi ? hi : z;
 }

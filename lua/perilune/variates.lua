@@ -3,14 +3,7 @@
 -- arithmetic is differentiated through it (reparametrized); whole numbers have no derivative, and asking for one is an error.
 -- Parameters out of their domain are an error as numbers and make NaN as entries of tensors.
 local core = require "perilune.core"
-
-local kinds = {
-  number = {"a number", function(x) return x == x end},
-  positive = {"a positive number", function(x) return x > 0 end},
-  not_negative = {"0 or a positive number", function(x) return x >= 0 end},
-  probability = {"between 0 and 1", function(x) return x >= 0 and x <= 1 end},
-  count = {"a whole number, 0 or above", function(x) return x >= 0 and x == math.floor(x) and x <= 2^53 end},
-}
+local check = require "perilune.domain"
 
 local function is_size(x) return type(x) == "number" and x >= 0 and x == math.floor(x) and x < 2^31 end
 
@@ -71,8 +64,9 @@ return function(methods, draw_numbers, state_of)
     local list, o = sizes(what, names, ...)
     r.shape = list
     for k, p in ipairs(parameters) do
-      local name, kind, value = p[1], kinds[p[2]], p[3]
+      local name, value = p[1], p[3]
       if p[4] ~= nil then value = o[name] == nil and p[4] or o[name] end
+      check("rng:" .. what, name, p[2], value)
       if core.is_tensor(value) then
         local shape = broadcast(value.shape, r.shape)
         if not shape or (#list > 0 and shape_text(shape) ~= shape_text(list)) then
@@ -80,10 +74,6 @@ return function(methods, draw_numbers, state_of)
         end
         r.shape = shape
         if p[2] == "not_negative" then value = core.where(value:lt(0), 0/0, value) end
-      elseif type(value) ~= "number" then
-        fail(what, "%s is a number or a tensor, not %s", name, type(value))
-      elseif not kind[2](value) then
-        fail(what, "%s is %s, not %.17g", name, kind[1], value)
       end
       values[k] = value
     end
