@@ -14,14 +14,15 @@
 #undef sqrt
 #undef fabs
 
-PL_FN double mills(double x) { /* x >= 0; from 5 on by its continued fraction, 26.2.14 */
+PL_FN double mills(double x) { /* x >= 0; from 5 on by as much of its continued fraction, 26.2.14, as is needed there */
   if (x < 5) return 1.2533141373155002512*exp(0.5*x*x)*erfc(0.70710678118654752440*x);
   double f = x;
-  for (int k = 30; k > 0; k--) f = x + k/f;
+  for (int k = 8 + (int)(400/(x*x)); k > 0; k--) f = x + k/f;
   return 1/f;
 }
-PL_FN double fall(double h, double t) {
-  if (!(t*(h + 1) < 0.5)) return t < INFINITY ? t*(0.5*t + h) + log(mills(h)/mills(h + t)) : t;
+/* fall(h, t), with M(h) and M(h + t) */
+PL_FN double fall_between(double h, double t, double m, double n) {
+  if (!(t*(h + 1) < 0.5)) return t < INFINITY ? t*(0.5*t + h) + log(m/n) : t;
   /* 1 - e^-fall is the integral of e^-(h s + s^2/2) to t, divided by M(h): Gauss's rule of six points */
   const double node[] = {0.23861918608319690863, 0.66120938646626451366, 0.93246951420315202781};
   const double weight[] = {0.46791393457269104739, 0.36076157304813860757, 0.17132449237917034504};
@@ -30,17 +31,18 @@ PL_FN double fall(double h, double t) {
     const double s = 0.5*t*(1 + (k < 3 ? node[k] : -node[k - 3]));
     sum += weight[k % 3]*exp(-s*(h + 0.5*s));
   }
-  return -log1p(-0.5*t*sum/mills(h));
+  return -log1p(-0.5*t*sum/m);
 }
-/* t with fall(h, t) = e: Newton's method, which comes from one side, since fall is convex in t and its slope 1/M(h + t). */
+PL_FN double fall(double h, double t) { return fall_between(h, t, mills(h), mills(h + t)); }
+/* t with fall(h, t) = e by Halley's method: the slope is r = 1/M(h + t), its slope r (r - h - t). */
 PL_FN double fall_inverse(double h, double e) {
   if (!(e < INFINITY)) return e;
-  const double slope = 1/mills(h);
+  const double m = mills(h), slope = 1/m;
   double t = 2*e/(slope + sqrt(slope*slope + 2*e));
-  for (int k = 0; k < 30; k++) {
-    const double step = (fall(h, t) - e)*mills(h + t);
+  for (int k = 0; k < 20; k++) {
+    const double n = mills(h + t), newton = (fall_between(h, t, m, n) - e)*n, step = newton/(1 - 0.5*newton*(1/n - h - t));
     t -= step;
-    if (!(fabs(step) > 1e-15*(h + t))) break;
+    if (!(fabs(step) > 1e-6*t)) break; /* cubic: the next would be below rounding */
   }
   return t;
 }

@@ -72,7 +72,7 @@ describe("densities", function()
       local density = pl.exp(dist[name].log_prob(pl.tensor(x), unpack(p)))
       for k = 1, #x do near(got:item(k), want[k], 1e-12*want[k] + 4e-16*density:item(k)*math.abs(x[k])) end
     end)
-    near(dist.normal.log_cdf(-40, 0, 1):item(), -804.60844201375925, 1e-12)
+    near(dist.normal.log_cdf(-40, 0, 1):item(), -804.60844201375379, 1e-12)
     near(dist.normal.log_cdf(9, 0, 1):item(), -1.1285884059538407e-19, 1e-33)
     assert.are.same({0, 0.5, 1}, dist.uniform.cdf(pl.tensor{-1, 0.5, 2}):totable())
     assert.are.same({0, 0}, dist.lognormal.cdf(pl.tensor{-1, 0}, 0, 1):totable())
