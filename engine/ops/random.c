@@ -88,6 +88,18 @@ static void draw_run(const pl_call *call, pl_slot **out) {
          work * PL_RANDOM_LANES);
 }
 
+/* ---- gamma ---- */
+
+static pl_value loggamma_slope(pl_context *c, pl_value a, pl_value y) {
+  return pl_call3(c, PL_OP(loggamma_slope), a, y, CALL1(digamma, CALL2(add, a, pl_like(c, a, 1))), NULL);
+}
+static void loggamma_vjp(pl_vjp *v) {
+  pl_vjp_give(v, KEY, pl_chain(v->c, v->g[0], loggamma_slope(v->c, v->in[KEY], v->out[0])));
+}
+static void loggamma_jvp(pl_jvp *j) {
+  j->dt[0] = pl_chain(j->c, j->t[KEY], loggamma_slope(j->c, j->in[KEY], j->out[0]));
+}
+
 /* ---- truncated normal ---- */
 
 static pl_value gaussian_ratio(pl_context *c, pl_value z, pl_value edge) { /* phi(edge)/phi(z) */
@@ -171,6 +183,15 @@ static bool parameter_sample(pl_context *c, pl_sampler_random *r, int k, pl_samp
 static bool loggamma_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s) {
   return k < 3 && (key_sample(c, k == 1, s), parameter_sample(c, r, k, s, 0.4, 3));
 }
+static bool slope_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s) {
+  s->n = 3;
+  if (k < 2) {
+    s->in[0] = pl_sample_tensor(c, r, 0.4, 3, 1, 5);
+    s->in[1] = k ? pl_sample_tensor(c, r, -2, 2, 0) : pl_sample_tensor(c, r, -2, 2, 2, 3, 5);
+    s->in[2] = PL_UNARY(digamma, c, s->in[0]);
+  }
+  return k < 2;
+}
 static bool poisson_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s) {
   return k < 3 && (key_sample(c, k == 1, s), parameter_sample(c, r, k, s, 0.5, 20));
 }
@@ -219,7 +240,8 @@ pl_op pl_ops_random[] = {
     {RANDOM(random_loggamma, "logarithm of gamma variates of a shape", 1, parameters_shape, loggamma),
      .derivative = "in the shape, that of the quantile (implicit reparametrization, M. Figurnov, S. Mohamed, A. Mnih, "
                    "NeurIPS 2018)",
-     .source = "G. Marsaglia, W. Tsang, ACM Transactions on Mathematical Software 26(3), 2000", .attrs = {SHAPE}},
+     .source = "G. Marsaglia, W. Tsang, ACM Transactions on Mathematical Software 26(3), 2000", .attrs = {SHAPE},
+     .vjp = loggamma_vjp, .jvp = loggamma_jvp},
     {RANDOM(random_poisson, "Poisson counts of a mean, as f64", 1, parameters_shape, poisson), .no_derivative = STEPS,
      .discrete = true,
      .source = "W. Hormann, Insurance: Mathematics and Economics 12, 1993 (PTRS); below 10 by inversion",
@@ -242,6 +264,20 @@ pl_op pl_ops_random[] = {
      .shape = weights_shape,
      .run = weights_run,
      .sample = weights_sample},
+    {.name = "loggamma_slope",
+     .formula =
+         "how log x of a gamma variate moves with its shape at a fixed probability: inputs shape a, log x, psi(a + 1)",
+     .accuracy = "1e-13",
+     .source = "M. Figurnov, S. Mohamed, A. Mnih, Implicit reparameterization gradients, NeurIPS 2018",
+     .kind = PL_ELEMENTWISE,
+     .inputs = 3,
+     .outputs = 1,
+     .internal = true,
+     .dtypes = PL_FLOATS,
+     .result = -1,
+     .work = 100,
+     .no_derivative = "gamma variates are differentiated once in their shape",
+     .sample = slope_sample},
     {.name = "truncated_normal_quantile",
      .formula = "z with Phi(z) = Phi(lo) + u (Phi(hi) - Phi(lo)): inputs u, lo, hi",
      .accuracy = "in the tails too; 1e-14 relative to the distribution's width",

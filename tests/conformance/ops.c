@@ -368,7 +368,8 @@ static void check_op(pl_context *c, const pl_op *op, figures *f) {
     for (int i = 0; i < p.s.n; i++)
       if (is_float(c, p.s.in[i])) p.active[p.n_active++] = i;
     if (!op->make && strcmp(op->name, "nonzero")) check_compiled(c, &p, k); /* its result's size depends on the data */
-    int outputs = op->step ? 1 : pl_op_results(op, p.s.attrs);
+    /* the derivative of a draw is its distribution's, not that of the number at a fixed key, which may jump */
+    int outputs = op->draws ? 0 : op->step ? 1 : pl_op_results(op, p.s.attrs);
     for (p.output = 0; p.output < outputs; p.output++) {
       if (!is_float(c, out[p.output]) || !p.n_active) continue;
       bool derivative = op->partial || op->vjp || op->expand;
