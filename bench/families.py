@@ -19,6 +19,7 @@ for n in (1000, 1000000):
     S, rows = A @ A.T, x.reshape(n // 100, 100)
     places = torch.floor(hashed(n, 0.7320508075688772) * n).long()
     T, b = hashed(m * m, 0.2360679774997898).reshape(m // 4, m // 4, 16), x[:m]
+    shape, mean = torch.full((n,), 2.5), torch.full((n,), 3.0)
     ops = {
         "erf": lambda: torch.erf(x),
         "gelu": lambda: torch.nn.functional.gelu(x),
@@ -32,6 +33,10 @@ for n in (1000, 1000000):
         "einsum": lambda: torch.einsum("ijb,jkb->ikb", T, T),
         "solve": lambda: torch.linalg.solve(A, b),
         "cholesky": lambda: torch.linalg.cholesky(S),
+        "uniform": lambda: torch.rand(n),
+        "normal": lambda: torch.randn(n),
+        "gamma": lambda: torch._standard_gamma(shape),
+        "poisson": lambda: torch.poisson(mean),
     }
     for name, f in ops.items():
         y = f()
@@ -41,5 +46,6 @@ for n in (1000, 1000000):
             f()
             best = min(best, time.perf_counter() - t)
             count += 1
+        y = y * y if name == "normal" else y
         total = torch.sum(y * 1.0).item() + (y.numel() if name == "argmax" else 0)  # places count from 0
         print(n, name, f"{best:.17g}", f"{total:.17g}")

@@ -113,7 +113,7 @@ describe("densities", function()
       {dist.normal, 0.3, 1.2}, {dist.lognormal, 0.3, 1.2}, {dist.laplace, 0.3, 1.2}, {dist.cauchy, 0.3, 1.2}, {dist.gamma, 2.3, 1.2}, {dist.beta, 2.3, 1.2},
       {dist.student_t, 2.3, 1.2}, {dist.exponential, 0.7}, {dist.truncated_normal, -0.1, 1.2}, {dist.uniform, -0.1, 1.2},
     } do
-      pl.check_grad(function(t) return pl.sum(case[1].log_prob(t.x, t.p, t.q)) end, {x = x, p = case[2], q = case[3]})
+      pl.check_grad(function(t) return pl.sum(case[1].log_prob(t.x, t.p, t.q) + 0*t.x) end, {x = x, p = case[2], q = case[3]})
       if case[1].cdf then pl.check_grad(function(t) return pl.sum(case[1].cdf(t.x, t.p, t.q)*c) end, {x = x, p = case[2], q = case[3]}) end
     end
     pl.check_grad(function(t) return pl.sum(dist.truncated_normal.log_prob(t.x, 40, t.hi, t.mean, t.std)) end, {x = x + 40, hi = 41.5, mean = 0.1, std = 1.1})
@@ -342,7 +342,7 @@ describe("gradients through variates", function()
       function(p) return pl.rng(1):truncated_normal(p.a, p.b + 1, 5, {mean = p.b, std = p.a}) end,
       function(p) return pl.rng(1):truncated_normal(p.a + 30, p.b + 31, 5) end,
     } do
-      pl.check_grad(function(p) return pl.sum(pl.sin(g(p))) end, {a = 0.7, b = 0.9})
+      pl.check_grad(function(p) return pl.sum(pl.sin(g(p)) + 0*p.b) end, {a = 0.7, b = 0.9})
     end
   end)
 

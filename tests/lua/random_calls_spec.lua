@@ -41,12 +41,16 @@ for _, from in ipairs{pl, core, core.sparse, pl.sparse, core.program} do
 end
 for _, name in ipairs{"reshape", "sum", "at", "item", "to", "expand", "matmul", "gather", "solve", "gram", "factor", "dense", "normal", "integers",
   "uniform", "totable", "bytes", "detach", "promote", "size", "set", "add", "fill", "tensor", "gradient", "pushforward", "inline", "map", "text",
-  "program", "source", "close", "free"} do
+  "program", "source", "close", "free", "split", "truncated_normal", "lognormal", "exponential",
+  "laplace", "cauchy", "gamma", "beta", "student_t", "bernoulli", "binomial", "poisson", "categorical", "multivariate_normal", "permutation", "choice"} do
   add(name, function(x, ...) return x[name](x, ...) end)
 end
 add("index", function(a, b) return a[b] end)
 add("call", function(a, ...) return a(...) end)
 add("newindex", function(a, b, c) a[b] = c end)
+for name, d in pairs(pl.dist) do
+  for what, f in pairs(d) do add(name .. "." .. what, f) end
+end
 for _, o in ipairs{"+", "-", "*", "/", "^", "%"} do add(o, assert(loadstring("local a, b = ... return a " .. o .. " b"))) end
 add("T", function(a) return a.T end)
 add("tostring", function(a) return tostring(a) end)
