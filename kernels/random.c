@@ -21,7 +21,6 @@ typedef struct {
 PL_FN quad philox(uint64_t seed, uint64_t stream, uint64_t counter) {
   uint32_t a = (uint32_t)counter, b = (uint32_t)(counter >> 32), c = (uint32_t)stream, d = (uint32_t)(stream >> 32);
   uint32_t k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32);
-#pragma GCC unroll 10
   for (int r = 0; r < 10; r++) {
     const uint64_t p0 = (uint64_t)0xD2511F53u*a, p1 = (uint64_t)0xCD9E8D57u*c;
     a = (uint32_t)(p1 >> 32) ^ b ^ k0;
