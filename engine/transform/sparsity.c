@@ -334,14 +334,15 @@ static void walk_on(walk *w) {
   }
 }
 
+enum { FEW = 8 };
 static void elementwise(const step *t) {
   sets *s = t->s;
   int n_in = t->q->n_in, how = curvature(t->q->op);
   int64_t n = count_out(t);
-  walk w[3];
+  walk w[FEW];
   for (int k = 0; k < n_in; k++) w[k] = walk_new(spec_in(t, k), spec_out(t, 0));
   for (int64_t i = 0; i < n && !s->c->status; i++) {
-    int32_t set[3] = {0}, all = 0;
+    int32_t set[FEW] = {0}, all = 0;
     for (int k = 0; k < n_in; k++) {
       set[k] = rows_in(t, k) ? rows_in(t, k)[w[k].at] : 0;
       all = join(s, all, set[k]);
@@ -729,7 +730,7 @@ static void rule(const step *t, const uint8_t *needed) {
   else if (op == PL_OP(scan)) scanned(t, needed);
   else if (op == PL_OP(while)) repeated(t);
   else if (op == PL_OP(cond)) branched(t, needed);
-  else if (op->kind == PL_ELEMENTWISE && t->q->n_in <= 3) elementwise(t);
+  else if ((op->kind == PL_ELEMENTWISE || op->draws) && t->q->n_in <= FEW) elementwise(t);
   else if (passes_on(op)) memcpy(t->out[0], rows_in(t, 0), (size_t)count_out(t) * sizeof *t->out[0]);
   else if (op == PL_OP(gather) || op == PL_OP(put)) known = moved(t, 1);
   else if (op == PL_OP(transpose) || op == PL_OP(broadcast_to) || op == PL_OP(slice) || op == PL_OP(slice_set) ||

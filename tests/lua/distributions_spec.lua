@@ -402,6 +402,8 @@ describe("gradients through variates", function()
     for k = 1, 3 do near(m:item(k), pl.grad(function(p) return q:gamma(p) end)(a:item(k)), 1e-14*m:item(k)) end
     local _, t = pl.jvp(f(pl.rng(1)), a, pl.ones(3))
     near(t:item(), pl.sum(g):item(), 1e-12*math.abs(t:item()))
+    local J = pl.sparse_jacobian(function(p) return pl.rng(1):gamma(p) end)(a)
+    assert.is_truthy(tostring(J):find("3 entries", 1, true))
     fails("differentiated once in their shape", pl.hvp(f(pl.rng(1))), a, pl.ones(3))
   end)
 
