@@ -212,6 +212,11 @@ static int64_t run_bands(const pl_call *call, pl_kernel kernel, pl_slot *out, bo
 static void banded_run(const pl_call *call, pl_slot **out) {
   char which[PL_TEXT];
   int64_t work = 2 * (call->attrs[0].i + 1) + 4 * call->in[1]->shape[2];
+  if ((2 * call->attrs[0].i + call->attrs[1].i + 1) * call->in[0]->shape[1] > INT32_MAX) {
+    pl_error(call->c, PL_ERROR_SHAPE, "banded_solve: the bands, %lld of them with the fill, of %d columns are too many",
+             (long long)(2 * call->attrs[0].i + call->attrs[1].i + 1), call->in[0]->shape[1]);
+    return;
+  }
   int64_t failed = run_bands(call, banded_each, out[0], call->attrs[2].i, work);
   if (failed >= 0)
     pl_error(call->c, PL_ERROR_NUMERIC, "banded_solve: the matrix%s is singular: a pivot is zero",
@@ -306,14 +311,12 @@ PL_EXPAND(tridiagonal_solve) {
       return false;
     }
   }
-  bool single = true; /* all f32, or numbers that come after */
-  for (int i = 0; i < 4; i++) single = single && s[i]->dtype == PL_F32;
-  pl_value three[3], x = pl_cast(c, in[3], single ? PL_F32 : PL_F64);
+  pl_value three[3];
   for (int i = 0; i < 3; i++) {
-    three[i] = pl_call1(c, PL_OP(broadcast_to), pl_cast(c, in[i], single ? PL_F32 : PL_F64), &PL_INTS(rank, shape));
+    three[i] = pl_call1(c, PL_OP(broadcast_to), in[i], &PL_INTS(rank, shape));
     three[i] = pl_reshape_to(c, three[i], 2, (int64_t[]){batch, shape[rank - 1]});
   }
-  x = tridiagonal(c, three, pl_reshape_to(c, x, 3, (int64_t[]){batch, shape[rank - 1], k}), false);
+  pl_value x = tridiagonal(c, three, pl_reshape_to(c, in[3], 3, (int64_t[]){batch, shape[rank - 1], k}), false);
   if (!vectors) shape[rank] = k;
   out[0] = pl_reshape_to(c, x, vectors ? rank : rank + 1, shape);
   return out[0] != PL_NONE;
