@@ -331,6 +331,11 @@ PL_EXPAND(banded_solve) {
     pl_shape_error(&call, "the bands are {..., lower + upper + 1, n}, from the uppermost to the lowest");
     return false;
   }
+  int z = s[1]->rank;
+  if (z < 1 || s[1]->shape[z > 1 ? z - 2 : 0] != s[0]->shape[rank - 1]) {
+    pl_shape_error(&call, "the right side has as many rows as the bands have columns");
+    return false;
+  }
   pl_value a, b, both[] = {pl_transpose_last(c, in[0]), in[1]};
   bool column;
   if (!pl_both_stacked(c, op, both, false, &a, &b, &lead, sizes, &column)) return false;
