@@ -15,13 +15,20 @@ for _, n in ipairs{1000, 1000000} do
   local places = pl.floor(hashed(n, 0.7320508075688772)*n):to("i64") + 1
   local T = hashed(m*m, 0.2360679774997898):reshape(m/4, m/4, 16)
   local b = x(m == 32 and "1:32" or "1:1000")
+  -- one matrix of 100 rows, or a thousand of 8
+  local M = n == 1000 and hashed(10000, 0.2360679774997898):reshape(100, 100) or hashed(64000, 0.2360679774997898):reshape(1000, 8, 8)
+  M = M - 0.5 + 2*pl.eye(M.shape[2])
   local rest = {
     {"erf", function() return pl.erf(x) end}, {"gelu", function() return pl.gelu(x) end}, {"lgamma", function() return pl.lgamma(x) end},
     {"sum", function() return pl.sum(rows, 2) end}, {"argmax", function() return pl.argmax(rows, 2) end},
     {"softmax", function() return pl.softmax(rows) end}, {"sort", function() return pl.sort(x) end},
     {"roll", function() return pl.roll(x, 5) end}, {"take", function() return pl.take(x, places) end},
     {"einsum", function() return pl.einsum("ijb,jkb->ikb", T, T) end}, {"solve", function() return pl.solve(A, b) end},
-    {"cholesky", function() return pl.cholesky(S) end},
+    {"cholesky", function() return pl.cholesky(S) end}, {"qr", function() local _, R = pl.qr(M); return R end},
+    {"lu", function() local _, _, U = pl.lu(M); return U end}, {"svd", function() local _, s = pl.svd(M); return s end},
+    {"svdvals", function() return pl.svdvals(M) end}, {"eigvals", function() return pl.eigvals(M) end},
+    {"pinv", function() return pl.pinv(M) end}, {"lstsq", function() return pl.lstsq(M, M) end}, {"expm", function() return pl.expm(M) end},
+    {"tridiagonal_solve", function() return pl.tridiagonal_solve(x, x + 2, x, x) end},
   }
   for _, item in ipairs(rest) do
     local name, f = item[1], item[2]
@@ -34,6 +41,6 @@ for _, n in ipairs{1000, 1000000} do
       count = count + 1
       if count % 10 == 0 then collectgarbage() end
     until count >= 3 and now() > stop
-    print(("%d %s %.17g %.17g"):format(n, name, best, pl.sum(y*1.0):item()))
+    print(("%d %s %.17g %.17g"):format(n, name, best, pl.sum(name == "qr" and pl.abs(y) or y*1.0):item()))
   end
 end

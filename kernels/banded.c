@@ -23,18 +23,18 @@ PL_FN triangle_row eliminate(real *d, real *u, real l, real e, real r, real *f, 
 }
 
 enum { LANES = 8 };
-#define EACH_LANE _Pragma("omp simd") for (int w = 0; w < LANES; w++)
+#define EACH_LANE _Pragma("omp simd") for (int w = 0; w < lanes; w++)
 
-/* Eight systems of one right side each, from 8 i on; of the last piece, those that are left. */
-PL_ROW_KERNEL(tridiagonal_lanes) {
-  const int64_t n = a.n, first = i * LANES, left = a.batch - first;
+/* Systems of one right side each, `lanes` of them from lanes*i on; of the last piece, those that are left. */
+PL_FN __attribute__((always_inline)) void side_by_side(const tridiagonal_lanes_args a, int64_t i, const int lanes) {
+  const int64_t n = a.n, first = i * lanes, left = a.batch - first;
   const real *below = (const real *)a.below, *diagonal = (const real *)a.diagonal, *above = (const real *)a.above,
              *b = (const real *)a.b;
-  real *x = (real *)a.x, *pd = (real *)a.work + i * a.stride, *pu = pd + n * LANES, *pv = pu + n * LANES,
-       *py = pv + n * LANES;
+  real *x = (real *)a.x, *pd = (real *)a.work + i * a.stride, *pu = pd + n * lanes, *pv = pu + n * lanes,
+       *py = pv + n * lanes;
   int64_t at[LANES];
   real d[LANES], u[LANES], y[LANES], zero[LANES];
-  for (int w = 0; w < LANES; w++) {
+  for (int w = 0; w < lanes; w++) {
     at[w] = (first + (w < left ? w : left - 1)) * n;
     d[w] = diagonal[at[w]];
     u[w] = n > 1 ? above[at[w]] : 0;
@@ -43,13 +43,13 @@ PL_ROW_KERNEL(tridiagonal_lanes) {
   }
   for (int64_t p = 0; p + 1 < n; p++) {
     real l[LANES], e[LANES], r[LANES], c[LANES];
-    for (int w = 0; w < LANES; w++) {
+    for (int w = 0; w < lanes; w++) {
       l[w] = below[at[w] + p + 1];
       e[w] = diagonal[at[w] + p + 1];
       r[w] = p + 2 < n ? above[at[w] + p + 1] : 0;
       c[w] = b[at[w] + p + 1];
     }
-    real *qd = pd + p * LANES, *qu = pu + p * LANES, *qv = pv + p * LANES, *qy = py + p * LANES;
+    real *qd = pd + p * lanes, *qu = pu + p * lanes, *qv = pv + p * lanes, *qy = py + p * lanes;
     EACH_LANE {
       int s;
       real f;
@@ -63,7 +63,7 @@ PL_ROW_KERNEL(tridiagonal_lanes) {
     }
   }
   real one[LANES], two[LANES];
-  for (int w = 0; w < LANES; w++) {
+  for (int w = 0; w < lanes; w++) {
     one[w] = y[w] / d[w];
     two[w] = 0;
     if (w >= left) continue;
@@ -71,15 +71,17 @@ PL_ROW_KERNEL(tridiagonal_lanes) {
     a.bad[first + w] = d[w] == 0 || zero[w] == 0;
   }
   for (int64_t p = n - 2; p >= 0; p--) {
-    const real *qd = pd + p * LANES, *qu = pu + p * LANES, *qv = pv + p * LANES, *qy = py + p * LANES;
+    const real *qd = pd + p * lanes, *qu = pu + p * lanes, *qv = pv + p * lanes, *qy = py + p * lanes;
     EACH_LANE {
       const real t = (qy[w] - qu[w] * one[w] - qv[w] * two[w]) / qd[w];
       two[w] = one[w];
       one[w] = t;
     }
-    for (int w = 0; w < LANES && w < left; w++) x[at[w] + p] = one[w];
+    for (int w = 0; w < lanes && w < left; w++) x[at[w] + p] = one[w];
   }
 }
+PL_ROW_KERNEL(tridiagonal_lanes) { side_by_side(a, i, LANES); }
+PL_ROW_KERNEL(tridiagonal_one) { side_by_side(a, i, 1); }
 
 /* System i/blocks, and of its right sides a block of columns. */
 PL_ROW_KERNEL(tridiagonal_columns) {

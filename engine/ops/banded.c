@@ -30,11 +30,14 @@ static void tridiagonal_run(const pl_call *call, pl_slot **out) {
   pl_dtype dtype = (pl_dtype)l->dtype;
   int64_t batch = l->shape[0], n = l->shape[1], k = b->shape[2], size = (int64_t)pl_dtype_size(dtype);
   if (b->count == 0) return;
-  bool lanes = k == 1 && batch >= LANES, t = call->attrs[0].i;
+  int lanes = k > 1 ? 0 : batch >= LANES ? LANES : 1;
+  bool t = call->attrs[0].i;
   const char *below = l->data, *above = call->in[2]->data;
-  pl_stack_job j = {.each = (size_t)((lanes ? 4 * LANES : 3) * n * size)};
+  pl_stack_job j = {.each = (size_t)((lanes ? 4 * lanes : 3) * n * size)};
   pieces p = {.job = &j,
-              .kernel = lanes ? PL_KERNEL_OF(tridiagonal_lanes, dtype) : PL_KERNEL_OF(tridiagonal_columns, dtype),
+              .kernel = lanes == LANES ? PL_KERNEL_OF(tridiagonal_lanes, dtype)
+                        : lanes        ? PL_KERNEL_OF(tridiagonal_one, dtype)
+                                       : PL_KERNEL_OF(tridiagonal_columns, dtype),
               .a = {.below = t ? above - size : below, /* of A': the entry below row i's diagonal is in row i - 1 */
                     .above = t ? below + size : above,
                     .diagonal = call->in[1]->data,
@@ -45,12 +48,12 @@ static void tridiagonal_run(const pl_call *call, pl_slot **out) {
                     .k = k,
                     .width = WIDTH,
                     .blocks = (k + WIDTH - 1) / WIDTH}};
-  int64_t count = lanes ? (batch + LANES - 1) / LANES : batch * p.a.blocks, columns = k < WIDTH ? k : WIDTH;
+  int64_t count = lanes ? (batch + lanes - 1) / lanes : batch * p.a.blocks, columns = k < WIDTH ? k : WIDTH;
   p.a.bad = pl_memory_new(c, (size_t)batch * sizeof *p.a.bad);
   j.work = pl_memory_new(c, (size_t)c->threads * (j.each = (j.each + 127) / 64 * 64));
   if (p.a.bad && j.work) {
     memset(p.a.bad, 0, (size_t)batch * sizeof *p.a.bad);
-    pl_for(c, tridiagonal_pieces, &p, count, 1, (double)n * (lanes ? 80 : 40 + 2 * (double)columns));
+    pl_for(c, tridiagonal_pieces, &p, count, 1, (double)n * (lanes ? 40 + 5 * lanes : 40 + 2 * (double)columns));
     char which[PL_TEXT];
     for (int64_t i = 0; i < batch && !c->status; i++)
       if (p.a.bad[i])

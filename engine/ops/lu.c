@@ -21,7 +21,7 @@ static void factor_each(const void *args, int64_t lo, int64_t hi) {
       for (int64_t q = 0; q < n; q++) lu[q * rows + p] = y[p * n + q];
     int info = 0, scale = 0; /* a zero pivot is no failure: U is singular */
     double most = 0;
-    for (int64_t p = 0; finite && p < rows * n; p++) most = fmax(most, fabs(lu[p]));
+    for (int64_t p = 0; finite && p < rows * n; p++) most = fabs(lu[p]) > most ? fabs(lu[p]) : most;
     if (most > 0 && (most < 1e-200 || most > 1e200)) scale = -ilogb(most); /* OpenBLAS multiplies by 1/pivot */
     for (int64_t p = 0; scale && p < rows * n; p++) lu[p] = ldexp(lu[p], scale);
     if (finite) dgetrf_(&m, &n, lu, &m, pivots, &info);
@@ -38,7 +38,8 @@ static void factor_each(const void *args, int64_t lo, int64_t hi) {
       for (int64_t q = 0; q < k; q++) y[p * k + q] = q < p ? lu[q * rows + p] : q == p;
     pl_stack_store(j, j->out[1], i, rows * k, finite ? y : NULL);
     for (int64_t p = 0; p < k; p++)
-      for (int64_t q = 0; q < n; q++) y[p * n + q] = q < p ? 0 : ldexp(lu[q * rows + p], -scale);
+      for (int64_t q = 0; q < n; q++) y[p * n + q] = q < p ? 0 : lu[q * rows + p];
+    for (int64_t p = 0; scale && p < k * n; p++) y[p] = ldexp(y[p], -scale);
     pl_stack_store(j, j->out[2], i, k * n, finite ? y : NULL);
   }
 }

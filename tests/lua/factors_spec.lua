@@ -96,7 +96,7 @@ describe("factors", function()
         near(pl.sum(P, #shape), pl.ones(unpack(pl.sum(P, #shape).shape)), 0)
       end
     end
-    _, L = pl.lu(1e-300*pl.ones(3, 3)) -- no overflow of 1/pivot
+    L = select(2, pl.lu(1e-300*pl.ones(3, 3))) -- no overflow of 1/pivot
     near(pl.matmul(L, pl.tensor{{1}, {0}, {0}}), pl.ones(3, 1))
     for _, shape in ipairs{{4, 4}, {5, 3}, {3, 5}} do
       local X = rng:normal(unpack(shape))
