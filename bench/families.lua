@@ -16,6 +16,9 @@ for _, n in ipairs{1000, 1000000} do
   local T = hashed(m*m, 0.2360679774997898):reshape(m/4, m/4, 16)
   local b = x(m == 32 and "1:32" or "1:1000")
   local rng = pl.rng(1)
+  -- one matrix of 100 rows, or a thousand of 8
+  local M = n == 1000 and hashed(10000, 0.2360679774997898):reshape(100, 100) or hashed(64000, 0.2360679774997898):reshape(1000, 8, 8)
+  M = M - 0.5 + 2*pl.eye(M.shape[2])
   local rest = {
     {"erf", function() return pl.erf(x) end}, {"gelu", function() return pl.gelu(x) end}, {"lgamma", function() return pl.lgamma(x) end},
     {"sum", function() return pl.sum(rows, 2) end}, {"argmax", function() return pl.argmax(rows, 2) end},
@@ -25,6 +28,11 @@ for _, n in ipairs{1000, 1000000} do
     {"cholesky", function() return pl.cholesky(S) end},
     {"uniform", function() return rng:uniform(n) end}, {"normal", function() return rng:normal(n) end},
     {"gamma", function() return rng:gamma(2.5, n) end}, {"poisson", function() return rng:poisson(3, n) end},
+    {"cholesky", function() return pl.cholesky(S) end}, {"qr", function() local _, R = pl.qr(M); return R end},
+    {"lu", function() local _, _, U = pl.lu(M); return U end}, {"svd", function() local _, s = pl.svd(M); return s end},
+    {"svdvals", function() return pl.svdvals(M) end}, {"eigvals", function() return pl.eigvals(M) end},
+    {"pinv", function() return pl.pinv(M) end}, {"lstsq", function() return pl.lstsq(M, M) end}, {"expm", function() return pl.expm(M) end},
+    {"tridiagonal_solve", function() return pl.tridiagonal_solve(x, x + 2, x, x) end},
   }
   for _, item in ipairs(rest) do
     local name, f = item[1], item[2]
@@ -39,5 +47,6 @@ for _, n in ipairs{1000, 1000000} do
     until count >= 3 and now() > stop
     local total = pl.sum(name == "normal" and y^2 or y*1.0):item() -- of random numbers, which agree by their law
     print(("%d %s %.17g %.17g"):format(n, name, best, total))
+    print(("%d %s %.17g %.17g"):format(n, name, best, pl.sum(name == "qr" and pl.abs(y) or y*1.0):item()))
   end
 end

@@ -2,6 +2,7 @@
 import sys
 import time
 
+import scipy.linalg
 import torch
 
 torch.set_num_threads(int(sys.argv[1]))
@@ -20,6 +21,10 @@ for n in (1000, 1000000):
     places = torch.floor(hashed(n, 0.7320508075688772) * n).long()
     T, b = hashed(m * m, 0.2360679774997898).reshape(m // 4, m // 4, 16), x[:m]
     shape, mean = torch.full((n,), 2.5), torch.full((n,), 3.0)
+    M = hashed(10000, 0.2360679774997898).reshape(100, 100) if n == 1000 else hashed(64000, 0.2360679774997898).reshape(1000, 8, 8)
+    M = M - 0.5 + 2 * torch.eye(M.shape[-1])
+    bands = torch.stack([x, x + 2, x]).numpy()
+    bands[0, 1:], bands[2, :-1] = bands[0, :-1].copy(), bands[2, 1:].copy()
     ops = {
         "erf": lambda: torch.erf(x),
         "gelu": lambda: torch.nn.functional.gelu(x),
@@ -37,6 +42,15 @@ for n in (1000, 1000000):
         "normal": lambda: torch.randn(n),
         "gamma": lambda: torch._standard_gamma(shape),
         "poisson": lambda: torch.poisson(mean),
+        "qr": lambda: torch.linalg.qr(M)[1],
+        "lu": lambda: torch.linalg.lu(M)[2],
+        "svd": lambda: torch.linalg.svd(M, full_matrices=False)[1],
+        "svdvals": lambda: torch.linalg.svdvals(M),
+        "eigvals": lambda: torch.view_as_real(torch.linalg.eigvals(M)),
+        "pinv": lambda: torch.linalg.pinv(M),
+        "lstsq": lambda: torch.linalg.lstsq(M, M)[0],
+        "expm": lambda: torch.linalg.matrix_exp(M),
+        "tridiagonal_solve": lambda: torch.from_numpy(scipy.linalg.solve_banded((1, 1), bands, x.numpy())),  # PyTorch has none
     }
     for name, f in ops.items():
         y = f()
@@ -48,4 +62,5 @@ for n in (1000, 1000000):
             count += 1
         y = y * y if name == "normal" else y
         total = torch.sum(y * 1.0).item() + (y.numel() if name == "argmax" else 0)  # places count from 0
+        total = torch.sum(torch.abs(y) if name == "qr" else y * 1.0).item() + (y.numel() if name == "argmax" else 0)  # places count from 0
         print(n, name, f"{best:.17g}", f"{total:.17g}")

@@ -167,4 +167,15 @@ typedef struct {
   const int32_t *ptr, *first, *second;
 } triple_args;
 
+/* Tridiagonal systems {batch, n}: entries below[1 ...], diagonal, above[... n - 2], right sides b and solutions x {batch,
+ * n, k}; bad: of each system, is it singular? Eight systems or one, of one column, or blocks of `width` columns; each with
+ * work memory of 32 n, 4 n or 3 n numbers, `stride` apart (0: they are done one after another). */
+typedef struct {
+  const void *below, *diagonal, *above, *b;
+  void *x, *work;
+  int32_t *bad;
+  int64_t batch, n, k, width, blocks, stride;
+} tridiagonal_lanes_args;
+typedef tridiagonal_lanes_args tridiagonal_one_args, tridiagonal_columns_args;
+
 #endif

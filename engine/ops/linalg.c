@@ -48,18 +48,20 @@ const char *pl_stack_which(char *text, int64_t failed, int64_t batch) {
 }
 bool pl_stack_load(const pl_stack_job *j, const char *x, int64_t i, int64_t count, double *to) {
   double sum = 0;
-  for (int64_t p = 0; p < count; p++) {
-    to[p] = j->dtype == PL_F64 ? ((const double *)x)[i * count + p] : (double)((const float *)x)[i * count + p];
-    sum += to[p] - to[p]; /* NaN of what is not finite */
-  }
+  if (j->dtype == PL_F64) memcpy(to, (const double *)x + i * count, (size_t)count * sizeof *to);
+  else
+    for (int64_t p = 0; p < count; p++) to[p] = (double)((const float *)x)[i * count + p];
+  for (int64_t p = 0; p < count; p++) sum += to[p] - to[p]; /* NaN of what is not finite */
   return sum == 0;
 }
 void pl_stack_store(const pl_stack_job *j, char *y, int64_t i, int64_t count, const double *from) {
-  for (int64_t p = 0; p < count; p++) {
-    double v = from ? from[p] : NAN;
-    if (j->dtype == PL_F64) ((double *)y)[i * count + p] = v;
-    else ((float *)y)[i * count + p] = (float)v;
-  }
+  double *wide = (double *)y + i * count;
+  float *single = (float *)y + i * count;
+  if (j->dtype == PL_F64 && from) memcpy(wide, from, (size_t)count * sizeof *wide);
+  else if (j->dtype == PL_F64)
+    for (int64_t p = 0; p < count; p++) wide[p] = NAN;
+  else
+    for (int64_t p = 0; p < count; p++) single[p] = from ? (float)from[p] : NAN;
 }
 
 bool pl_is_stack(const pl_call *call, int at, bool square) {

@@ -1,6 +1,8 @@
 /* lu.c: triangular factors by Gaussian elimination with row exchanges (LAPACK). With C = L^-1 P' dA U^-1 of a square
  * matrix, dL = L C's part below the diagonal, dU = the rest of C times U; a wide or tall matrix is a square one with
  * columns or rows added, which are those of U and L by substitution. */
+#include <math.h>
+
 #include "linalg.h"
 
 extern void dgetrf_(const int *m, const int *n, double *a, const int *lda, int *pivots, int *info);
@@ -17,7 +19,11 @@ static void factor_each(const void *args, int64_t lo, int64_t hi) {
     bool finite = pl_stack_load(j, j->a, i, rows * n, y);
     for (int64_t p = 0; finite && p < rows; p++)
       for (int64_t q = 0; q < n; q++) lu[q * rows + p] = y[p * n + q];
-    int info = 0; /* a zero pivot is no failure: U is singular */
+    int info = 0, scale = 0; /* a zero pivot is no failure: U is singular */
+    double most = 0;
+    for (int64_t p = 0; finite && p < rows * n; p++) most = fabs(lu[p]) > most ? fabs(lu[p]) : most;
+    if (most > 0 && (most < 1e-200 || most > 1e200)) scale = -ilogb(most); /* OpenBLAS multiplies by 1/pivot */
+    for (int64_t p = 0; scale && p < rows * n; p++) lu[p] = ldexp(lu[p], scale);
     if (finite) dgetrf_(&m, &n, lu, &m, pivots, &info);
     for (int64_t p = 0; p < rows; p++) row[p] = (int)p;
     for (int64_t p = 0; finite && p < k; p++) {
@@ -33,6 +39,7 @@ static void factor_each(const void *args, int64_t lo, int64_t hi) {
     pl_stack_store(j, j->out[1], i, rows * k, finite ? y : NULL);
     for (int64_t p = 0; p < k; p++)
       for (int64_t q = 0; q < n; q++) y[p * n + q] = q < p ? 0 : lu[q * rows + p];
+    for (int64_t p = 0; scale && p < k * n; p++) y[p] = ldexp(y[p], -scale);
     pl_stack_store(j, j->out[2], i, k * n, finite ? y : NULL);
   }
 }

@@ -75,6 +75,10 @@ static void run_stack(const pl_call *call, pl_kernel kernel, pl_stack_job *j) {
   double size = 0, none = 0;
   if (a->count == 0) return;
   dgesdd_(j->flag ? "S" : "N", &n, &m, &none, &n, &none, &none, &n, &none, &k, &size, &query, &info, &info, 1);
+  if (!(size >= 1 && size < INT32_MAX)) {
+    pl_error(call->c, PL_ERROR_SHAPE, "svd: {%d, %d} is too large for LAPACK's 32-bit sizes", m, n);
+    return;
+  }
   j->dtype = (pl_dtype)a->dtype;
   j->m = m;
   j->n = n;
