@@ -167,4 +167,12 @@ typedef struct {
   const int32_t *ptr, *first, *second;
 } triple_args;
 
+/* y {fields, points} of values {fields, n...} of `size` each, at x_d {points} along axis d of a grid with these places
+ * (none: 1 ... n); or the adjoint, of values {fields, points} into y {fields, n...}. nu: order of the derivative in x_d. */
+typedef struct {
+  const void *values, *x[3], *places[3];
+  void *y;
+  int64_t n[3], nu[3], fields, size, points, stripes, lo, hi;
+} grid_args;
+
 #endif
