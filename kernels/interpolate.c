@@ -100,25 +100,23 @@ PL_FN void stencil(const void *x, const void *grid, int64_t n, int64_t nu, int c
 PL_FN void interpolate_at(const grid_args a, int64_t i, int axes, int cubic) {
   enum { MOST = 4 };
   const int m = cubic ? 4 : 2;
+  const int64_t f = a.fields == 1 ? 0 : i/a.points, k = i - f*a.points;
+  const real *z = (const real *)a.values + f*a.size;
   int64_t r[MOST], s[MOST], l[2];
-  real u[MOST], v[MOST], w[2];
-  stencil(a.x[0], a.places[0], a.n[0], a.nu[0], cubic, i, r, u);
-  stencil(a.x[1], a.places[1], a.n[1], a.nu[1], cubic, i, s, v);
-  if (axes == 3) stencil(a.x[2], a.places[2], a.n[2], a.nu[2], 0, i, l, w);
-  for (int64_t f = 0; f < a.fields; f++) {
-    const real *z = (const real *)a.values + f*a.size;
-    real sum = 0;
-    for (int p = 0; p < m; p++) {
-      real row = 0;
-      for (int q = 0; q < m; q++) {
-        const int64_t o = r[p]*a.n[1] + s[q];
-        if (axes == 2) row += v[q]*z[o];
-        else row += v[q]*(w[0]*z[o*a.n[2] + l[0]] + w[1]*z[o*a.n[2] + l[1]]);
-      }
-      sum += u[p]*row;
+  real u[MOST], v[MOST], w[2], sum = 0;
+  stencil(a.x[0], a.places[0], a.n[0], a.nu[0], cubic, k, r, u);
+  stencil(a.x[1], a.places[1], a.n[1], a.nu[1], cubic, k, s, v);
+  if (axes == 3) stencil(a.x[2], a.places[2], a.n[2], a.nu[2], 0, k, l, w);
+  for (int p = 0; p < m; p++) {
+    real row = 0;
+    for (int q = 0; q < m; q++) {
+      const int64_t o = r[p]*a.n[1] + s[q];
+      if (axes == 2) row += v[q]*z[o];
+      else row += v[q]*(w[0]*z[o*a.n[2] + l[0]] + w[1]*z[o*a.n[2] + l[1]]);
     }
-    ((real *)a.y)[f*a.points + i] = sum;
+    sum += u[p]*row;
   }
+  ((real *)a.y)[i] = sum;
 }
 
 /* y += what the points lo ... hi send to it. i counts fields and stripes of rows of the grid: whoever has a stripe looks at

@@ -129,7 +129,7 @@ static void grid_run(const pl_call *call, pl_slot **out) {
   pl_kernel fn = call->attrs[1].n == 3   ? PL_KERNEL_OF(trilinear, t)
                  : call->attrs[0].i != 0 ? PL_KERNEL_OF(bicubic, t)
                                          : PL_KERNEL_OF(bilinear, t);
-  pl_for(call->c, fn, &a, a.points, 1, grid_work(call) * (double)a.fields);
+  pl_for(call->c, fn, &a, out[0]->count, 1, grid_work(call));
 }
 static void grid_add_run(const pl_call *call, pl_slot **out) {
   enum { PIECE = 1 << 20, WORTH = 1 << 12 }; /* points between two looks for an interrupt; so that stripes pay */
