@@ -19,7 +19,12 @@ PL_FN int64_t find_cell(const real *places, int64_t n, real x, real *t, real *h,
   *beyond = x < lo || x > hi;
   *h = 1;
   if (places) {
-    for (int64_t size = n - 1; size > 1; size -= size/2) k = places[k + size/2] <= c ? k + size/2 : k;
+    k = c >= lo ? (int64_t)((c - lo)/(hi - lo)*(real)(n - 1)) : 0; /* right where places are even */
+    if (k > n - 2) k = n - 2;
+    if (!(places[k] <= c && c < places[k + 1])) {
+      k = 0;
+      for (int64_t size = n - 1; size > 1; size -= size/2) k = places[k + size/2] <= c ? k + size/2 : k;
+    }
     *h = places[k + 1] - places[k];
     *t = (c - places[k]) / *h;
   } else {
@@ -159,6 +164,20 @@ PL_FN void interpolate_add_at(const grid_args a, int64_t i, int axes, int cubic)
 GRID_KERNELS(bilinear, 2, 0)
 GRID_KERNELS(bicubic, 2, 1)
 GRID_KERNELS(trilinear, 3, 0)
+
+/* Solves a tridiagonal system, dominant enough to need no pivoting, for row i of right sides; work: as many numbers. */
+PL_ROW_KERNEL(tridiagonal) {
+  const real *l = (const real *)a.lower, *d = (const real *)a.diagonal, *u = (const real *)a.upper;
+  const real *b = (const real *)a.b + i*a.n;
+  real *y = (real *)a.y + i*a.n, *c = (real *)a.work + i*a.n, pivot = d[0];
+  y[0] = b[0]/pivot;
+  for (int64_t k = 1; k < a.n; k++) {
+    c[k] = u[k - 1]/pivot;
+    pivot = d[k] - l[k - 1]*c[k];
+    y[k] = (b[k] - l[k - 1]*y[k - 1])/pivot;
+  }
+  for (int64_t k = a.n - 1; k > 0; k--) y[k - 1] -= c[k]*y[k];
+}
 
 /* The interval, 1 to r - 1, of r places x that z_i is in. */
 typedef order_args interval_args;

@@ -22,6 +22,248 @@ static bool ascending(pl_context *c, const char *name, const pl_slot *places, co
   return true;
 }
 
+/* ---- interval: places, x; the 1-based number, 1 to n - 1, of the one that x is in, that at the end beyond it ---- */
+
+static bool interval_shape(const pl_call *call, pl_spec *out) {
+  const pl_slot *places = call->in[0], *x = call->in[1];
+  if (places->rank != 1 || places->count < 2) {
+    pl_shape_error(call, "places are a vector of two or more");
+    return false;
+  }
+  out->dtype = PL_I64;
+  out->rank = x->rank;
+  memcpy(out->shape, x->shape, sizeof out->shape);
+  return true;
+}
+static void interval_run(const pl_call *call, pl_slot **out) {
+  const pl_slot *places = call->in[0], *x = call->in[1];
+  order_args a = {.x = places->data, .z = x->data, .y = out[0]->data, .r = places->count};
+  if (!ascending(call->c, call->op->name, places, "")) return;
+  pl_for(call->c, PL_KERNEL_OF(interval, x->dtype), &a, out[0]->count, 1, 20);
+}
+
+/* ---- tridiagonal: diagonals {n - 1}, {n}, {n - 1}, right sides {..., n} ---- */
+
+static bool tridiagonal_shape(const pl_call *call, pl_spec *out) {
+  const pl_slot *b = call->in[3];
+  int64_t n = b->rank ? b->shape[b->rank - 1] : 0;
+  for (int i = 0; i < 3; i++)
+    if (n < 1 || call->in[i]->rank != 1 || call->in[i]->count != n - (i != 1)) {
+      pl_shape_error(call, "diagonals are of n - 1, n and n - 1, right sides of n along their last axis");
+      return false;
+    }
+  out->dtype = (pl_dtype)b->dtype;
+  out->rank = b->rank;
+  memcpy(out->shape, b->shape, sizeof out->shape);
+  return true;
+}
+static void tridiagonal_run(const pl_call *call, pl_slot **out) {
+  pl_dtype t = (pl_dtype)out[0]->dtype;
+  if (out[0]->count == 0) return;
+  tridiagonal_args a = {call->in[0]->data, call->in[1]->data,
+                        call->in[2]->data, call->in[3]->data,
+                        out[0]->data,      pl_memory_new(call->c, (size_t)out[0]->count * pl_dtype_size(t)),
+                        call->in[1]->count};
+  if (!a.work) return;
+  pl_for(call->c, PL_KERNEL_OF(tridiagonal, t), &a, out[0]->count / a.n, 1, 30 * (double)a.n);
+  pl_memory_free(call->c, a.work);
+}
+/* Of rows, from start on, as many as there are but one. */
+static pl_value but_one(pl_context *c, pl_value x, int64_t start) {
+  pl_slot *s = pl_slot_get(c, x);
+  return s ? pl_part(c, x, s->rank - 1, start, 1, s->shape[s->rank - 1] - 1) : PL_NONE;
+}
+static pl_value tridiagonal_solve(pl_context *c, const pl_value *in, bool transposed, pl_value b) {
+  pl_value all[] = {in[transposed ? 2 : 0], in[1], in[transposed ? 0 : 2], b};
+  return b == PL_ZERO ? PL_ZERO : pl_apply1(c, PL_OP(tridiagonal), 4, all, NULL);
+}
+static void tridiagonal_vjp(pl_vjp *v) { /* b' = A^-T g, A' = -b' x^T on the diagonals */
+  pl_context *c = v->c;
+  pl_value g = tridiagonal_solve(c, v->in, true, v->g[0]), x = v->out[0];
+  for (int i = 0; i < 3; i++)
+    if (v->need[i]) {
+      pl_value left = i == 1 ? g : but_one(c, g, i == 0), right = i == 1 ? x : but_one(c, x, i == 2);
+      pl_vjp_give(v, i, pl_negative(c, pl_sum_to(c, pl_times(c, left, right), v->in[i])));
+    }
+  if (v->need[3]) pl_vjp_give(v, 3, g);
+}
+static void tridiagonal_jvp(pl_jvp *j) { /* A x' = b' - A' x */
+  pl_context *c = j->c;
+  pl_value b = j->t[3], x = j->out[0], zero = pl_like(c, x, 0);
+  for (int i = 0; i < 3; i++) {
+    if (j->t[i] == PL_ZERO) continue;
+    pl_value part = pl_times(c, j->t[i], i == 1 ? x : but_one(c, x, i == 2));
+    pl_slot *s = pl_slot_get(c, x);
+    if (!s) return;
+    if (i != 1) { /* 0 in the row that the diagonal lacks */
+      int64_t shape[PL_MAX_RANK];
+      for (int a = 0; a < s->rank; a++) shape[a] = a == s->rank - 1 ? 1 : s->shape[a];
+      pl_value none = pl_call1(c, PL_OP(broadcast_to), zero, &PL_INTS(s->rank, shape));
+      pl_value both[] = {i == 0 ? none : part, i == 0 ? part : none};
+      part = pl_apply1(c, PL_OP(concat), 2, both, &PL_INT(s->rank - 1));
+    }
+    b = pl_minus(c, b, part);
+  }
+  j->dt[0] = tridiagonal_solve(c, j->in, false, b);
+}
+
+/* ---- curves: x, places {n}, values {..., n} -> {..., x...} ---- */
+
+typedef struct {
+  pl_context *c;
+  pl_value places, values, k, t; /* the interval of each x, and how far x, moved into the places, lies in it */
+  pl_value h, slope;             /* {n - 1} and {..., n - 1}: of the intervals */
+  int64_t n;
+} curve;
+
+static pl_value minus(pl_context *c, pl_value x, pl_value z) { return PL_BINARY(sub, c, x, z); }
+static pl_value plus(pl_context *c, pl_value x, pl_value z) { return PL_BINARY(add, c, x, z); }
+static pl_value times(pl_context *c, pl_value x, pl_value z) { return PL_BINARY(mul, c, x, z); }
+static pl_value over(pl_context *c, pl_value x, pl_value z) { return PL_BINARY(div, c, x, z); }
+static pl_value scaled(pl_context *c, pl_value x, double f) { return PL_BINARY(mul, c, x, pl_like(c, x, f)); }
+static pl_value choose(pl_context *c, pl_value mask, pl_value x, pl_value z) {
+  return pl_call3(c, PL_OP(where), mask, x, z, NULL);
+}
+/* Entries start ... start + count - 1 along the last axis. */
+static pl_value last_axis(pl_context *c, pl_value x, int64_t start, int64_t count) {
+  pl_slot *s = pl_slot_get(c, x);
+  return s ? pl_part(c, x, s->rank - 1, start, 1, count) : PL_NONE;
+}
+static pl_value entry(const curve *u, int64_t k) {
+  return pl_reshape_to(u->c, last_axis(u->c, u->places, k, 1), 0, NULL);
+}
+static pl_value at(const curve *u, pl_value table) { return pl_call2(u->c, PL_OP(gather), table, u->k, &PL_INT(-1)); }
+
+static bool curve_of(pl_context *c, const pl_op *op, int n, const pl_value *in, int64_t least, curve *u) {
+  pl_slot *s[3];
+  pl_value v[3];
+  for (int i = 0; i < 3; i++)
+    if (!(s[i] = pl_slot_get(c, in[i]))) return false;
+  pl_call call = {c, op, n, s, in, NULL};
+  if (s[1]->rank != 1 || s[2]->rank < 1 || s[2]->shape[s[2]->rank - 1] != s[1]->count || s[1]->count < least) {
+    char text[96];
+    snprintf(text, sizeof text, "places are a vector, values are as many along their last axis, %lld or more",
+             (long long)least);
+    pl_shape_error(&call, text);
+    return false;
+  }
+  u->c = c;
+  u->n = s[1]->count;
+  for (int i = 0; i < 3; i++) v[i] = s[i]->dtype > PL_F32 ? pl_cast(c, in[i], PL_F64) : in[i];
+  u->places = v[1];
+  u->values = v[2];
+  u->k = pl_call2(c, PL_OP(interval), v[1], v[0], NULL);
+  pl_value first = entry(u, 0), last = entry(u, u->n - 1);
+  pl_value x = choose(c, PL_BINARY(lt, c, v[0], first), first, v[0]);
+  x = choose(c, PL_BINARY(gt, c, v[0], last), last, x);
+  u->t = minus(c, x, at(u, u->places));
+  u->h = minus(c, but_one(c, v[1], 1), but_one(c, v[1], 0));
+  u->slope = over(c, minus(c, but_one(c, v[2], 1), but_one(c, v[2], 0)), u->h);
+  return c->status == PL_OK;
+}
+
+static bool interp_expand(pl_context *c, const pl_op *op, int n, const pl_value *in, const pl_attr *attrs,
+                          pl_value *out) {
+  (void)attrs;
+  curve u;
+  if (!curve_of(c, op, n, in, 2, &u)) return false;
+  out[0] = plus(c, at(&u, u.values), times(c, at(&u, u.slope), u.t));
+  return out[0] != PL_NONE;
+}
+
+/* Hermite's cubics of the values and these slopes s: y + t (s + t (p + t q)), of both ends of an interval
+ * p = (3 d - 2 s_0 - s_1)/h, q = (s_0 + s_1 - 2 d)/h^2. */
+static bool hermite(const curve *u, pl_value s, pl_value *out) {
+  pl_context *c = u->c;
+  pl_value s0 = but_one(c, s, 0), s1 = but_one(c, s, 1), h = u->h, d = u->slope;
+  pl_value q = over(c, minus(c, plus(c, s0, s1), scaled(c, d, 2)), h);
+  pl_value p = over(c, minus(c, minus(c, d, s0), times(c, q, h)), h);
+  q = over(c, q, h);
+  pl_value y = plus(c, at(u, p), times(c, u->t, at(u, q)));
+  y = plus(c, at(u, s), times(c, u->t, y));
+  out[0] = plus(c, at(u, u->values), times(c, u->t, y));
+  return out[0] != PL_NONE;
+}
+
+static pl_value joined(pl_context *c, pl_value first, pl_value middle, pl_value last) {
+  pl_value all[] = {first, middle, last};
+  return pl_apply1(c, PL_OP(concat), 3, all, &PL_INT(-1));
+}
+/* Slopes such that the second derivative is continuous: C. de Boor, A Practical Guide to Splines, 1978, chapter IV. */
+static bool cubic_spline_expand(pl_context *c, const pl_op *op, int n, const pl_value *in, const pl_attr *attrs,
+                                pl_value *out) {
+  curve u;
+  const bool smooth = attrs[0].i; /* the third one, too, at the second and the last but one place: not a knot */
+  if (!curve_of(c, op, n, in, smooth ? 4 : 2, &u)) return false;
+  int64_t m = u.n - 1; /* intervals */
+  pl_value h = u.h, d = u.slope, h0 = last_axis(c, h, 0, 1), h1 = last_axis(c, h, m - 1, 1);
+  pl_value d0 = last_axis(c, d, 0, 1), d1 = last_axis(c, d, m - 1, 1), left = but_one(c, h, 0),
+           right = but_one(c, h, 1);
+  pl_value first, last, corner[2], beside[2];
+  if (smooth) {
+    pl_value g0 = last_axis(c, h, 1, 1), g1 = last_axis(c, h, m - 2, 1);
+    pl_value e0 = last_axis(c, d, 1, 1), e1 = last_axis(c, d, m - 2, 1);
+    const pl_value ends[2][4] = {{h0, g0, d0, e0}, {h1, g1, d1, e1}};
+    pl_value sides[2];
+    for (int i = 0; i < 2; i++) {
+      pl_value ho = ends[i][0], hi = ends[i][1], both = plus(c, ho, hi);
+      corner[i] = hi;
+      beside[i] = both;
+      pl_value a = times(c, times(c, plus(c, ho, scaled(c, both, 2)), hi), ends[i][2]);
+      sides[i] = over(c, plus(c, a, times(c, times(c, ho, ho), ends[i][3])), both);
+    }
+    first = sides[0];
+    last = sides[1];
+  } else {
+    for (int i = 0; i < 2; i++) {
+      corner[i] = pl_call1(c, PL_OP(broadcast_to), pl_like(c, h, 2), &PL_INTS(1, ((int64_t[]){1})));
+      beside[i] = pl_call1(c, PL_OP(broadcast_to), pl_like(c, h, 1), &PL_INTS(1, ((int64_t[]){1})));
+    }
+    first = scaled(c, d0, 3);
+    last = scaled(c, d1, 3);
+  }
+  pl_value lower[] = {right, beside[1]}, upper[] = {beside[0], left};
+  pl_value b = plus(c, times(c, right, but_one(c, d, 0)), times(c, left, but_one(c, d, 1)));
+  pl_value system[] = {pl_apply1(c, PL_OP(concat), 2, lower, &PL_INT(-1)),
+                       joined(c, corner[0], scaled(c, plus(c, left, right), 2), corner[1]),
+                       pl_apply1(c, PL_OP(concat), 2, upper, &PL_INT(-1)), joined(c, first, scaled(c, b, 3), last)};
+  return hermite(&u, pl_apply1(c, PL_OP(tridiagonal), 4, system, NULL), out);
+}
+
+/* pchip's slope at an end, of the interval there (h, d) and the next (g, e): that of the parabola, unless it would not
+ * be monotone. */
+static pl_value end_slope(pl_context *c, pl_value h, pl_value d, pl_value g, pl_value e) {
+  pl_value s = over(c, minus(c, times(c, plus(c, scaled(c, h, 2), g), d), times(c, h, e)), plus(c, h, g));
+  pl_value zero = pl_like(c, d, 0), steep = scaled(c, d, 3);
+  pl_value turns = PL_BINARY(ne, c, PL_UNARY(sign, c, d), PL_UNARY(sign, c, e));
+  pl_value over_steep = PL_BINARY(gt, c, PL_UNARY(abs, c, s), PL_UNARY(abs, c, steep));
+  pl_value bounded = choose(c, PL_BINARY(logical_and, c, turns, over_steep), steep, s);
+  return choose(c, PL_BINARY(ne, c, PL_UNARY(sign, c, s), PL_UNARY(sign, c, d)), zero, bounded);
+}
+/* F. Fritsch, J. Butland, A method for constructing local monotone piecewise cubic interpolants, SIAM J. Sci. Stat.
+ * Comput. 5, 1984: the weighted harmonic mean of the slopes on both sides, 0 where they differ in sign. */
+static bool pchip_expand(pl_context *c, const pl_op *op, int n, const pl_value *in, const pl_attr *attrs,
+                         pl_value *out) {
+  (void)attrs;
+  curve u;
+  if (!curve_of(c, op, n, in, 2, &u)) return false;
+  int64_t m = u.n - 1;
+  pl_value h = u.h, d = u.slope;
+  if (m == 1) return hermite(&u, joined(c, d, last_axis(c, d, 0, 0), d), out);
+  pl_value left = but_one(c, h, 0), right = but_one(c, h, 1), dl = but_one(c, d, 0), dr = but_one(c, d, 1);
+  pl_value w1 = plus(c, scaled(c, right, 2), left), w2 = plus(c, right, scaled(c, left, 2));
+  pl_value same = PL_BINARY(gt, c, times(c, PL_UNARY(sign, c, dl), PL_UNARY(sign, c, dr)), pl_like(c, d, 0));
+  pl_value mean = over(c, plus(c, w1, w2), plus(c, over(c, w1, dl), over(c, w2, dr)));
+  pl_value middle = choose(c, same, mean, pl_like(c, d, 0));
+  pl_value ends[2];
+  for (int i = 0; i < 2; i++) {
+    int64_t outer = i ? m - 1 : 0, inner = i ? m - 2 : 1;
+    ends[i] = end_slope(c, last_axis(c, h, outer, 1), last_axis(c, d, outer, 1), last_axis(c, h, inner, 1),
+                        last_axis(c, d, inner, 1));
+  }
+  return hermite(&u, joined(c, ends[0], middle, ends[1]), out);
+}
+
 /* ---- on a grid: values (base), points x along each axis, places along each or none, and for the adjoint what is
  * added; attributes cubic, nu: the order of the derivative along each axis ---- */
 
@@ -291,6 +533,37 @@ SAMPLE(grid_add) {
   pl_release(c, y);
   return true;
 }
+SAMPLE(interval) {
+  if (k > 0) return false;
+  s->n = 2;
+  s->in[0] = pl_tensor(c, PL_F64, 1, (int64_t[]){4}, (double[]){-1, 0, 0.5, 2});
+  s->in[1] = pl_sample_tensor(c, r, -2, 3, 2, 3, 2);
+  return true;
+}
+SAMPLE(tridiagonal) {
+  if (k > 2) return false;
+  int n = k == 2 ? 1 : 5;
+  s->n = 4;
+  s->in[0] = pl_sample_tensor(c, r, -1, 1, 1, n - 1);
+  s->in[1] = pl_sample_tensor(c, r, 3, 4, 1, n);
+  s->in[2] = pl_sample_tensor(c, r, -1, 1, 1, n - 1);
+  s->in[3] = k ? pl_sample_tensor(c, r, -1, 1, 3, 2, 3, n) : pl_sample_tensor(c, r, -1, 1, 1, n);
+  return true;
+}
+SAMPLE(curve) { /* inside of intervals, and beyond both ends; slopes of one sign and of two */
+  static const double values[] = {0.1, 0.5, 0.7, 1.3, 0.2, -0.1, -0.9, -1};
+  (void)r;
+  if (k > 2) return false;
+  s->n = 3;
+  s->in[0] = pl_tensor(c, PL_F64, k == 2 ? 0 : 2, (int64_t[]){2, 3}, (double[]){-0.5, 0.2, 0.71, 1.4, 1.7, 3.2});
+  s->in[1] = pl_tensor(c, PL_F64, 1, (int64_t[]){4}, (double[]){0, 0.5, 1, 2});
+  s->in[2] = pl_tensor(c, PL_F64, k == 1 ? 2 : 1, k == 1 ? (int64_t[]){2, 4} : (int64_t[]){4}, values);
+  return true;
+}
+SAMPLE(spline) {
+  s->attrs[0] = PL_INT(k == 1);
+  return curve_sample(c, r, k, s);
+}
 /* points, places (given: i64, as above), values */
 static bool grid_op(pl_context *c, pl_sampler_random *r, int k, pl_sample *s, int axes) {
   if (k > 2) return false;
@@ -313,7 +586,48 @@ SAMPLE(space) { return grid_op(c, r, k, s, 3); }
   .attrs = {{"cubic", PL_AS_FLAG, true, 0}, {"nu", PL_AS_INTS, true, 0}}, .shape = shp##_shape, .run = shp##_run,     \
   .vjp = shp##_vjp, .jvp = shp##_jvp, .sample = shp##_sample
 
+#define CURVE(op, text, smp)                                                                            \
+  .name = #op, .formula = text, .kind = PL_COMPOSITE, .inputs = 3, .outputs = 1, .expand = op##_expand, \
+  .shapes = "{x...}, {n}, {..., n} -> {..., x...}", .sample = smp##_sample
+
 pl_op pl_ops_interpolate[] = {
+    {CURVE(interp, "linear between values at ascending places, constant beyond: interp(x, places, values)", curve),
+     .derivative = "in all three; at a place that of the interval to its right, at the last to its left; 0 beyond"},
+    {CURVE(cubic_spline,
+           "cubic between values at ascending places with two continuous derivatives, constant beyond: cubic_spline(x, "
+           "places, "
+           "values); natural (second derivative 0 at the ends), or not_a_knot (third continuous beside them)",
+           spline),
+     .attrs = {{"not_a_knot", PL_AS_FLAG, false, 0}}, .derivative = "in all three; 0 beyond the ends",
+     .source = "C. de Boor, A Practical Guide to Splines, 1978, chapter IV"},
+    {CURVE(
+         pchip,
+         "cubic between values at ascending places, monotone where they are, constant beyond: pchip(x, places, values)",
+         curve),
+     .derivative = "in all three; 0 beyond the ends; the slope at a place where values turn is 0, with derivative 0",
+     .source = "F. Fritsch, J. Butland, SIAM J. Sci. Stat. Comput. 5, 1984"},
+    {.name = "interval",
+     .formula = "1-based interval of ascending places that x is in, the first or last beyond",
+     .kind = PL_OPAQUE,
+     .internal = true,
+     .inputs = 2,
+     .outputs = 1,
+     .dtypes = PL_FLOATS,
+     .shape = interval_shape,
+     .run = interval_run,
+     .sample = interval_sample},
+    {.name = "tridiagonal",
+     .formula = "solves a system of three diagonals without pivoting",
+     .kind = PL_OPAQUE,
+     .internal = true,
+     .inputs = 4,
+     .outputs = 1,
+     .dtypes = PL_FLOATS,
+     .shape = tridiagonal_shape,
+     .run = tridiagonal_run,
+     .vjp = tridiagonal_vjp,
+     .jvp = tridiagonal_jvp,
+     .sample = tridiagonal_sample},
     {GRID(bilinear, "linear in each axis between values on a grid", plane),
      .shapes = "{p...}, {p...}[, {n}, {m}], {..., n, m} -> {..., p...}"},
     {GRID(bicubic,
