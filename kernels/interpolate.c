@@ -166,7 +166,7 @@ GRID_KERNELS(bicubic, 2, 1)
 GRID_KERNELS(trilinear, 3, 0)
 
 /* Solves a tridiagonal system, dominant enough to need no pivoting, for row i of right sides; work: as many numbers. */
-PL_ROW_KERNEL(tridiagonal) {
+PL_ROW_KERNEL(tridiagonal_rows) {
   const real *l = (const real *)a.lower, *d = (const real *)a.diagonal, *u = (const real *)a.upper;
   const real *b = (const real *)a.b + i*a.n;
   real *y = (real *)a.y + i*a.n, *c = (real *)a.work + i*a.n, pivot = d[0];

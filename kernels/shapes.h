@@ -180,6 +180,6 @@ typedef struct {
   const void *lower, *diagonal, *upper, *b;
   void *y, *work;
   int64_t n;
-} tridiagonal_args;
+} tridiagonal_rows_args;
 
 #endif

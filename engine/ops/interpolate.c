@@ -60,12 +60,12 @@ static bool tridiagonal_shape(const pl_call *call, pl_spec *out) {
 static void tridiagonal_run(const pl_call *call, pl_slot **out) {
   pl_dtype t = (pl_dtype)out[0]->dtype;
   if (out[0]->count == 0) return;
-  tridiagonal_args a = {call->in[0]->data, call->in[1]->data,
-                        call->in[2]->data, call->in[3]->data,
-                        out[0]->data,      pl_memory_new(call->c, (size_t)out[0]->count * pl_dtype_size(t)),
-                        call->in[1]->count};
+  tridiagonal_rows_args a = {call->in[0]->data, call->in[1]->data,
+                             call->in[2]->data, call->in[3]->data,
+                             out[0]->data,      pl_memory_new(call->c, (size_t)out[0]->count * pl_dtype_size(t)),
+                             call->in[1]->count};
   if (!a.work) return;
-  pl_for(call->c, PL_KERNEL_OF(tridiagonal, t), &a, out[0]->count / a.n, 1, 30 * (double)a.n);
+  pl_for(call->c, PL_KERNEL_OF(tridiagonal_rows, t), &a, out[0]->count / a.n, 1, 30 * (double)a.n);
   pl_memory_free(call->c, a.work);
 }
 /* Of rows, from start on, as many as there are but one. */
@@ -75,7 +75,7 @@ static pl_value but_one(pl_context *c, pl_value x, int64_t start) {
 }
 static pl_value tridiagonal_solve(pl_context *c, const pl_value *in, bool transposed, pl_value b) {
   pl_value all[] = {in[transposed ? 2 : 0], in[1], in[transposed ? 0 : 2], b};
-  return b == PL_ZERO ? PL_ZERO : pl_apply1(c, PL_OP(tridiagonal), 4, all, NULL);
+  return b == PL_ZERO ? PL_ZERO : pl_apply1(c, PL_OP(tridiagonal_rows), 4, all, NULL);
 }
 static void tridiagonal_vjp(pl_vjp *v) { /* b' = A^-T g, A' = -b' x^T on the diagonals */
   pl_context *c = v->c;
@@ -227,7 +227,7 @@ static bool cubic_spline_expand(pl_context *c, const pl_op *op, int n, const pl_
   pl_value system[] = {pl_apply1(c, PL_OP(concat), 2, lower, &PL_INT(-1)),
                        joined(c, corner[0], scaled(c, plus(c, left, right), 2), corner[1]),
                        pl_apply1(c, PL_OP(concat), 2, upper, &PL_INT(-1)), joined(c, first, scaled(c, b, 3), last)};
-  return hermite(&u, pl_apply1(c, PL_OP(tridiagonal), 4, system, NULL), out);
+  return hermite(&u, pl_apply1(c, PL_OP(tridiagonal_rows), 4, system, NULL), out);
 }
 
 /* pchip's slope at an end, of the interval there (h, d) and the next (g, e): that of the parabola, unless it would not
@@ -616,7 +616,7 @@ pl_op pl_ops_interpolate[] = {
      .shape = interval_shape,
      .run = interval_run,
      .sample = interval_sample},
-    {.name = "tridiagonal",
+    {.name = "tridiagonal_rows",
      .formula = "solves a system of three diagonals without pivoting",
      .kind = PL_OPAQUE,
      .internal = true,
