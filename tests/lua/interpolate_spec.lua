@@ -13,7 +13,6 @@ local function fails(text, f, ...)
   assert.is_truthy(tostring(message):find(text, 1, true), message)
 end
 local nan, inf = 0/0, math.huge
-local unpack = unpack
 
 local data = {}
 for line in io.lines "tests/data/interpolation.csv" do
