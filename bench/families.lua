@@ -15,6 +15,8 @@ for _, n in ipairs{1000, 1000000} do
   local places = pl.floor(hashed(n, 0.7320508075688772)*n):to("i64") + 1
   local T = hashed(m*m, 0.2360679774997898):reshape(m/4, m/4, 16)
   local b = x(m == 32 and "1:32" or "1:1000")
+  local V, u, v, knots = hashed(m*m, 0.2360679774997898):reshape(m, m), x*(m - 1) + 1, hashed(n, 0.7320508075688772)*(m - 1) + 1, pl.linspace(0, 1, m)
+  local function bent(p) return pl.sum(pl.bilinear(p.u, p.v, p.V)) end
   local rest = {
     {"erf", function() return pl.erf(x) end}, {"gelu", function() return pl.gelu(x) end}, {"lgamma", function() return pl.lgamma(x) end},
     {"sum", function() return pl.sum(rows, 2) end}, {"argmax", function() return pl.argmax(rows, 2) end},
@@ -22,6 +24,8 @@ for _, n in ipairs{1000, 1000000} do
     {"roll", function() return pl.roll(x, 5) end}, {"take", function() return pl.take(x, places) end},
     {"einsum", function() return pl.einsum("ijb,jkb->ikb", T, T) end}, {"solve", function() return pl.solve(A, b) end},
     {"cholesky", function() return pl.cholesky(S) end},
+    {"bilinear", function() return pl.bilinear(u, v, V) end}, {"bilinear_gradient", function() return pl.grad(bent)({u = u, v = v, V = V}).u end},
+    {"cubic_spline", function() return pl.cubic_spline(x, knots, pl.sin(7*knots)) end},
   }
   for _, item in ipairs(rest) do
     local name, f = item[1], item[2]

@@ -38,7 +38,7 @@ static bool interval_shape(const pl_call *call, pl_spec *out) {
 static void interval_run(const pl_call *call, pl_slot **out) {
   const pl_slot *places = call->in[0], *x = call->in[1];
   order_args a = {.x = places->data, .z = x->data, .y = out[0]->data, .r = places->count};
-  if (!ascending(call->c, call->op->name, places, "")) return;
+  if (!ascending(call->c, "interpolation", places, "")) return;
   pl_for(call->c, PL_KERNEL_OF(interval, x->dtype), &a, out[0]->count, 1, 20);
 }
 
