@@ -19,8 +19,8 @@ PL_FN int64_t find_cell(const real *places, int64_t n, real x, real *t, real *h,
   *beyond = x < lo || x > hi;
   *h = 1;
   if (places) {
-    k = c >= lo ? (int64_t)((c - lo)/(hi - lo)*(real)(n - 1)) : 0; /* right where places are even */
-    if (k > n - 2) k = n - 2;
+    const real guess = (c - lo)/(hi - lo)*(real)(n - 1); /* right where places are even; or NaN */
+    k = guess >= 0 && guess < (real)(n - 1) ? (int64_t)guess : 0;
     if (!(places[k] <= c && c < places[k + 1])) {
       k = 0;
       for (int64_t size = n - 1; size > 1; size -= size/2) k = places[k + size/2] <= c ? k + size/2 : k;

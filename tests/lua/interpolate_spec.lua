@@ -132,6 +132,18 @@ describe("curves", function()
     close(s(2), (s(1) + s(3))/2, 1e-11)
   end)
 
+  it("places of any size do no harm, even places at their ends are found", function()
+    local x = pl.tensor{-inf, -1e308, 0, 0.5, 1e308, inf, nan}
+    for _, places in ipairs{pl.tensor{-inf, 0, 1, 2}, pl.tensor{-1.7e308, 0, 1, 1.7e308}, pl.tensor{0, 1, 2, inf}, pl.tensor{0, 5e-324, 1e-323, 1}} do
+      for _, name in ipairs(names) do assert.are.same({7}, curves[name](x, places, pl.tensor{1, 2, 0, 5}).shape) end
+      for _, name in ipairs{"bilinear", "bicubic"} do assert.are.same({7}, pl[name](x, x, places, places, pl.ones(4, 4)).shape) end
+    end
+    for _, n in ipairs{2, 3, 10, 49, 1000} do
+      local places = pl.linspace(0.1, 0.7, n)
+      close(pl.interp(places, places, pl.arange(1, n)), pl.arange(1, n), 1e-15*n)
+    end
+  end)
+
   it("of several curves at once: values {..., n}, points of any shape", function()
     local places, values = pl.tensor{1, 2, 4, 5}, pl.rng(2):normal(2, 3, 4)
     local x = pl.tensor{{1.5, 4.1}, {3, 9}}
