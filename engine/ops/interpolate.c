@@ -89,20 +89,16 @@ static void tridiagonal_vjp(pl_vjp *v) { /* b' = A^-T g, A' = -b' x^T on the dia
 }
 static void tridiagonal_jvp(pl_jvp *j) { /* A x' = b' - A' x */
   pl_context *c = j->c;
-  pl_value b = j->t[3], x = j->out[0], zero = pl_like(c, x, 0);
+  pl_value b = j->t[3], x = j->out[0];
+  pl_slot *s = pl_slot_get(c, x);
+  if (!s) return;
+  int rank = s->rank;
   for (int i = 0; i < 3; i++) {
     if (j->t[i] == PL_ZERO) continue;
     pl_value part = pl_times(c, j->t[i], i == 1 ? x : but_one(c, x, i == 2));
-    pl_slot *s = pl_slot_get(c, x);
-    if (!s) return;
-    if (i != 1) { /* 0 in the row that the diagonal lacks */
-      int64_t shape[PL_MAX_RANK];
-      for (int a = 0; a < s->rank; a++) shape[a] = a == s->rank - 1 ? 1 : s->shape[a];
-      pl_value none = pl_call1(c, PL_OP(broadcast_to), zero, &PL_INTS(s->rank, shape));
-      pl_value both[] = {i == 0 ? none : part, i == 0 ? part : none};
-      part = pl_apply1(c, PL_OP(concat), 2, both, &PL_INT(s->rank - 1));
-    }
-    b = pl_minus(c, b, part);
+    int64_t width[2 * PL_MAX_RANK] = {0}; /* 0 in the row that the diagonal lacks */
+    if (i != 1) width[2 * rank - 1 - (i == 0)] = 1;
+    b = pl_minus(c, b, pl_call1(c, PL_OP(pad), part, (pl_attr[]){PL_INTS(2 * rank, width), PL_REALV(0)}));
   }
   j->dt[0] = tridiagonal_solve(c, j->in, false, b);
 }
@@ -185,48 +181,42 @@ static bool hermite(const curve *u, pl_value s, pl_value *out) {
   return out[0] != PL_NONE;
 }
 
-static pl_value joined(pl_context *c, pl_value first, pl_value middle, pl_value last) {
-  pl_value all[] = {first, middle, last};
-  return pl_apply1(c, PL_OP(concat), 3, all, &PL_INT(-1));
+static pl_value joined(pl_context *c, int n, const pl_value *parts) {
+  return pl_apply1(c, PL_OP(concat), n, parts, &PL_INT(-1));
+}
+
+/* What is said of the slopes at an end: corner s_0 + beside s_1 = side, of the interval there (h, d) and the next (g,
+ * e). */
+typedef struct {
+  pl_value corner, beside, side;
+} end_row;
+static end_row natural_end(pl_context *c, pl_value h, pl_value d) { /* no second derivative */
+  return (end_row){scaled(c, h, 2), h, scaled(c, times(c, h, d), 3)};
+}
+static end_row smooth_end(pl_context *c, pl_value h, pl_value d, pl_value g, pl_value e) { /* one cubic on both */
+  pl_value both = plus(c, h, g), near = times(c, times(c, plus(c, h, scaled(c, both, 2)), g), d);
+  return (end_row){g, both, over(c, plus(c, near, times(c, times(c, h, h), e)), both)};
 }
 /* Slopes such that the second derivative is continuous: C. de Boor, A Practical Guide to Splines, 1978, chapter IV. */
 static bool cubic_spline_expand(pl_context *c, const pl_op *op, int n, const pl_value *in, const pl_attr *attrs,
                                 pl_value *out) {
   curve u;
-  const bool smooth = attrs[0].i; /* the third one, too, at the second and the last but one place: not a knot */
+  const bool smooth = attrs[0].i;
   if (!curve_of(c, op, n, in, smooth ? 4 : 2, &u)) return false;
   int64_t m = u.n - 1; /* intervals */
-  pl_value h = u.h, d = u.slope, h0 = last_axis(c, h, 0, 1), h1 = last_axis(c, h, m - 1, 1);
-  pl_value d0 = last_axis(c, d, 0, 1), d1 = last_axis(c, d, m - 1, 1), left = but_one(c, h, 0),
-           right = but_one(c, h, 1);
-  pl_value first, last, corner[2], beside[2];
-  if (smooth) {
-    pl_value g0 = last_axis(c, h, 1, 1), g1 = last_axis(c, h, m - 2, 1);
-    pl_value e0 = last_axis(c, d, 1, 1), e1 = last_axis(c, d, m - 2, 1);
-    const pl_value ends[2][4] = {{h0, g0, d0, e0}, {h1, g1, d1, e1}};
-    pl_value sides[2];
-    for (int i = 0; i < 2; i++) {
-      pl_value ho = ends[i][0], hi = ends[i][1], both = plus(c, ho, hi);
-      corner[i] = hi;
-      beside[i] = both;
-      pl_value a = times(c, times(c, plus(c, ho, scaled(c, both, 2)), hi), ends[i][2]);
-      sides[i] = over(c, plus(c, a, times(c, times(c, ho, ho), ends[i][3])), both);
-    }
-    first = sides[0];
-    last = sides[1];
-  } else {
-    for (int i = 0; i < 2; i++) {
-      corner[i] = pl_call1(c, PL_OP(broadcast_to), pl_like(c, h, 2), &PL_INTS(1, ((int64_t[]){1})));
-      beside[i] = pl_call1(c, PL_OP(broadcast_to), pl_like(c, h, 1), &PL_INTS(1, ((int64_t[]){1})));
-    }
-    first = scaled(c, d0, 3);
-    last = scaled(c, d1, 3);
+  end_row ends[2];
+  for (int i = 0; i < 2; i++) {
+    pl_value h = last_axis(c, u.h, i ? m - 1 : 0, 1), d = last_axis(c, u.slope, i ? m - 1 : 0, 1);
+    int64_t next = i ? m - 2 : 1;
+    ends[i] =
+        smooth ? smooth_end(c, h, d, last_axis(c, u.h, next, 1), last_axis(c, u.slope, next, 1)) : natural_end(c, h, d);
   }
-  pl_value lower[] = {right, beside[1]}, upper[] = {beside[0], left};
-  pl_value b = plus(c, times(c, right, but_one(c, d, 0)), times(c, left, but_one(c, d, 1)));
-  pl_value system[] = {pl_apply1(c, PL_OP(concat), 2, lower, &PL_INT(-1)),
-                       joined(c, corner[0], scaled(c, plus(c, left, right), 2), corner[1]),
-                       pl_apply1(c, PL_OP(concat), 2, upper, &PL_INT(-1)), joined(c, first, scaled(c, b, 3), last)};
+  pl_value left = but_one(c, u.h, 0), right = but_one(c, u.h, 1);
+  pl_value side = plus(c, times(c, right, but_one(c, u.slope, 0)), times(c, left, but_one(c, u.slope, 1)));
+  const pl_value lower[] = {right, ends[1].beside}, upper[] = {ends[0].beside, left};
+  const pl_value diagonal[] = {ends[0].corner, scaled(c, plus(c, left, right), 2), ends[1].corner};
+  const pl_value sides[] = {ends[0].side, scaled(c, side, 3), ends[1].side};
+  const pl_value system[] = {joined(c, 2, lower), joined(c, 3, diagonal), joined(c, 2, upper), joined(c, 3, sides)};
   return hermite(&u, pl_apply1(c, PL_OP(tridiagonal_rows), 4, system, NULL), out);
 }
 
@@ -249,7 +239,7 @@ static bool pchip_expand(pl_context *c, const pl_op *op, int n, const pl_value *
   if (!curve_of(c, op, n, in, 2, &u)) return false;
   int64_t m = u.n - 1;
   pl_value h = u.h, d = u.slope;
-  if (m == 1) return hermite(&u, joined(c, d, last_axis(c, d, 0, 0), d), out);
+  if (m == 1) return hermite(&u, joined(c, 2, (pl_value[]){d, d}), out);
   pl_value left = but_one(c, h, 0), right = but_one(c, h, 1), dl = but_one(c, d, 0), dr = but_one(c, d, 1);
   pl_value w1 = plus(c, scaled(c, right, 2), left), w2 = plus(c, right, scaled(c, left, 2));
   pl_value same = PL_BINARY(gt, c, times(c, PL_UNARY(sign, c, dl), PL_UNARY(sign, c, dr)), pl_like(c, d, 0));
@@ -261,7 +251,7 @@ static bool pchip_expand(pl_context *c, const pl_op *op, int n, const pl_value *
     ends[i] = end_slope(c, last_axis(c, h, outer, 1), last_axis(c, d, outer, 1), last_axis(c, h, inner, 1),
                         last_axis(c, d, inner, 1));
   }
-  return hermite(&u, joined(c, ends[0], middle, ends[1]), out);
+  return hermite(&u, joined(c, 3, (pl_value[]){ends[0], middle, ends[1]}), out);
 }
 
 /* ---- on a grid: values (base), points x along each axis, places along each or none, and for the adjoint what is
@@ -592,7 +582,8 @@ SAMPLE(space) { return grid_op(c, r, k, s, 3); }
 
 pl_op pl_ops_interpolate[] = {
     {CURVE(interp, "linear between values at ascending places, constant beyond: interp(x, places, values)", curve),
-     .derivative = "in all three; at a place that of the interval to its right, at the last to its left; 0 beyond"},
+     .derivative = "in all three; at a place that of the interval to its right, at the last to its left; 0 beyond",
+     .accuracy = "of second order in the distance of places"},
     {CURVE(cubic_spline,
            "cubic between values at ascending places with two continuous derivatives, constant beyond: cubic_spline(x, "
            "places, "
@@ -605,6 +596,7 @@ pl_op pl_ops_interpolate[] = {
          "cubic between values at ascending places, monotone where they are, constant beyond: pchip(x, places, values)",
          curve),
      .derivative = "in all three; 0 beyond the ends; the slope at a place where values turn is 0, with derivative 0",
+     .accuracy = "of third order in the distance of even places, where values do not turn; else of second",
      .source = "F. Fritsch, J. Butland, SIAM J. Sci. Stat. Comput. 5, 1984"},
     {.name = "interval",
      .formula = "1-based interval of ascending places that x is in, the first or last beyond",
