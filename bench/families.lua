@@ -19,6 +19,8 @@ for _, n in ipairs{1000, 1000000} do
   -- one matrix of 100 rows, or a thousand of 8
   local M = n == 1000 and hashed(10000, 0.2360679774997898):reshape(100, 100) or hashed(64000, 0.2360679774997898):reshape(1000, 8, 8)
   M = M - 0.5 + 2*pl.eye(M.shape[2])
+  local V, u, v, knots = hashed(m*m, 0.2360679774997898):reshape(m, m), x*(m - 1) + 1, hashed(n, 0.7320508075688772)*(m - 1) + 1, pl.linspace(0, 1, m)
+  local function bent(p) return pl.sum(pl.bilinear(p.u, p.v, p.V)) end
   local rest = {
     {"erf", function() return pl.erf(x) end}, {"gelu", function() return pl.gelu(x) end}, {"lgamma", function() return pl.lgamma(x) end},
     {"sum", function() return pl.sum(rows, 2) end}, {"argmax", function() return pl.argmax(rows, 2) end},
@@ -33,6 +35,8 @@ for _, n in ipairs{1000, 1000000} do
     {"svdvals", function() return pl.svdvals(M) end}, {"eigvals", function() return pl.eigvals(M) end},
     {"pinv", function() return pl.pinv(M) end}, {"lstsq", function() return pl.lstsq(M, M) end}, {"expm", function() return pl.expm(M) end},
     {"tridiagonal_solve", function() return pl.tridiagonal_solve(x, x + 2, x, x) end},
+    {"bilinear", function() return pl.bilinear(u, v, V) end}, {"bilinear_gradient", function() return pl.grad(bent)({u = u, v = v, V = V}).u end},
+    {"cubic_spline", function() return pl.cubic_spline(x, knots, pl.sin(7*knots)) end},
   }
   for _, item in ipairs(rest) do
     local name, f = item[1], item[2]

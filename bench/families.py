@@ -1,8 +1,10 @@
-# The ops of families.lua in PyTorch, float64 on the CPU: `python bench/families.py THREADS`.
+# The ops of families.lua in PyTorch (cubic_spline: SciPy), float64 on the CPU: `python bench/families.py THREADS`.
 import sys
 import time
 
 import scipy.linalg
+import numpy as np
+import scipy.interpolate
 import torch
 
 torch.set_num_threads(int(sys.argv[1]))
@@ -25,6 +27,18 @@ for n in (1000, 1000000):
     M = M - 0.5 + 2 * torch.eye(M.shape[-1])
     bands = torch.stack([x, x + 2, x]).numpy()
     bands[0, 1:], bands[2, :-1] = bands[0, :-1].copy(), bands[2, 1:].copy()
+    V = hashed(m * m, 0.2360679774997898).reshape(1, 1, m, m)
+    points = torch.stack([2 * hashed(n, 0.7320508075688772) - 1, 2 * x - 1], -1).reshape(1, 1, n, 2)
+    knots = np.linspace(0, 1, m)
+
+    def bent(V, points):
+        return torch.nn.functional.grid_sample(V, points, align_corners=True)
+
+    def bent_gradient():
+        at = (V.detach().requires_grad_(), points.detach().requires_grad_())
+        bent(*at).sum().backward()
+        return at[1].grad[..., 1] * (2 / (m - 1))
+
     ops = {
         "erf": lambda: torch.erf(x),
         "gelu": lambda: torch.nn.functional.gelu(x),
@@ -51,6 +65,9 @@ for n in (1000, 1000000):
         "lstsq": lambda: torch.linalg.lstsq(M, M)[0],
         "expm": lambda: torch.linalg.matrix_exp(M),
         "tridiagonal_solve": lambda: torch.from_numpy(scipy.linalg.solve_banded((1, 1), bands, x.numpy())),  # PyTorch has none
+        "bilinear": lambda: bent(V, points),
+        "bilinear_gradient": bent_gradient,
+        "cubic_spline": lambda: torch.from_numpy(scipy.interpolate.CubicSpline(knots, np.sin(7 * knots), bc_type="natural")(x.numpy())),
     }
     for name, f in ops.items():
         y = f()

@@ -178,4 +178,19 @@ typedef struct {
 } tridiagonal_lanes_args;
 typedef tridiagonal_lanes_args tridiagonal_one_args, tridiagonal_columns_args;
 
+/* y {fields, points} of values {fields, n...} of `size` each, at x_d {points} along axis d of a grid with these places
+ * (none: 1 ... n); or the adjoint, of values {fields, points} into y {fields, n...}. nu: order of the derivative in x_d. */
+typedef struct {
+  const void *values, *x[3], *places[3];
+  void *y;
+  int64_t n[3], nu[3], fields, size, points, stripes, lo, hi;
+} grid_args;
+
+/* Row i of y {rows, n} solves the matrix of these diagonals, of n - 1, n and n - 1, for row i of b; work {rows, n}. */
+typedef struct {
+  const void *lower, *diagonal, *upper, *b;
+  void *y, *work;
+  int64_t n;
+} tridiagonal_rows_args;
+
 #endif

@@ -159,35 +159,6 @@ static bool topk_expand(pl_context *c, const pl_op *op, int n, const pl_value *i
   return out[0] != PL_NONE;
 }
 
-/* ---- interp: x, places xp (ascending), values fp: linear between, constant beyond ---- */
-
-static bool interp_expand(pl_context *c, const pl_op *op, int n, const pl_value *in, const pl_attr *attrs,
-                          pl_value *out) {
-  (void)attrs;
-  pl_slot *slots[] = {pl_slot_get(c, in[0]), pl_slot_get(c, in[1]), pl_slot_get(c, in[2])};
-  if (!slots[0] || !slots[1] || !slots[2]) return false;
-  pl_call call = {c, op, n, slots, in, attrs};
-  if (slots[1]->rank != 1 || slots[2]->rank != 1 || slots[1]->count != slots[2]->count || slots[1]->count < 2) {
-    pl_shape_error(&call, "places and values are vectors of one length, 2 or more");
-    return false;
-  }
-  int64_t m = slots[1]->count;
-  pl_value v[3];
-  for (int i = 0; i < 3; i++) v[i] = slots[i]->dtype > PL_F32 ? pl_cast(c, in[i], PL_F64) : in[i];
-  /* the interval's right end: 2 ... m */
-  pl_value k = pl_call2(c, PL_OP(searchsorted), v[1], v[0], &PL_INT(1));
-  k = PL_BINARY(minimum, c, PL_BINARY(maximum, c, k, pl_like(c, k, 2)), pl_like(c, k, (double)m));
-  pl_value left = PL_BINARY(sub, c, k, pl_like(c, k, 1)), end[2][2];
-  for (int i = 0; i < 2; i++) {
-    end[i][0] = pl_call2(c, PL_OP(gather), v[1 + i], left, &PL_INT(0));
-    end[i][1] = pl_call2(c, PL_OP(gather), v[1 + i], k, &PL_INT(0));
-  }
-  pl_value t = PL_BINARY(div, c, PL_BINARY(sub, c, v[0], end[0][0]), PL_BINARY(sub, c, end[0][1], end[0][0]));
-  t = PL_BINARY(minimum, c, PL_BINARY(maximum, c, t, pl_like(c, t, 0)), pl_like(c, t, 1));
-  out[0] = PL_BINARY(add, c, end[1][0], PL_BINARY(mul, c, t, PL_BINARY(sub, c, end[1][1], end[1][0])));
-  return out[0] != PL_NONE;
-}
-
 /* Element k along an axis, which is dropped. */
 static pl_value element(pl_context *c, pl_value x, int axis, int64_t k) {
   pl_slot *s = pl_slot_get(c, x);
@@ -298,14 +269,6 @@ SAMPLE(top) {
   s->attrs[2] = PL_INT(k == 1);
   return true;
 }
-SAMPLE(table) { /* inside of intervals, and beyond both ends */
-  if (k > 0) return false;
-  s->n = 3;
-  s->in[0] = pl_tensor(c, PL_F64, 2, (int64_t[]){2, 3}, (double[]){-0.5, 0.2, 0.71, 1.4, 1.7, 3.2});
-  s->in[1] = pl_tensor(c, PL_F64, 1, (int64_t[]){4}, (double[]){0, 0.5, 1, 2});
-  s->in[2] = pl_sample_tensor(c, r, -1, 1, 1, 4);
-  return true;
-}
 SAMPLE(search) {
   if (k > 1) return false;
   s->n = 2;
@@ -361,8 +324,5 @@ pl_op pl_ops_order[] = {
      .shapes = "{..., m, ...} -> {..., k, ...} twice", .derivative = "goes to the elements that are taken", .inputs = 1,
      .outputs = 2,
      .attrs = {{"k", PL_AS_INT, true, 0}, {"axis", PL_AS_AXIS, false, -1}, {"smallest", PL_AS_FLAG, false, 0}}},
-    {COMPOSED(interp, "linear between values at ascending places, constant beyond: interp(x, places, values)", table),
-     .shapes = "{...}, {m}, {m} -> {...}", .derivative = "at a place that of the interval to its right", .inputs = 3,
-     .outputs = 1},
     {0},
 };

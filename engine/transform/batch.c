@@ -252,6 +252,23 @@ static pl_value drawn(const batch *w, const pl_instruction *q, const uint32_t *o
   return pl_apply1(w->c, q->op, q->n_in, in, q->attrs);
 }
 
+/* Inputs that may be batched, no others: their axis of entries is in front of the result's. */
+static pl_value in_front(const batch *w, const pl_instruction *q, const uint32_t *o, uint32_t may) {
+  pl_value in[PL_MAX_SAMPLE];
+  for (int i = 0; i < q->n_in; i++) {
+    bool is = may >> i & 1;
+    if (w->batched[o[i]] && !is) return PL_NONE;
+    in[i] = is ? stacked(w, o[i]) : w->values[o[i]];
+  }
+  return pl_apply1(w->c, q->op, q->n_in, in, q->attrs);
+}
+/* interpolate(values, points along each axis, ...): entries' values are fields; their points are more points. */
+static pl_value interpolated(const batch *w, const pl_instruction *q, const uint32_t *o) {
+  int axes = q->attrs[1].n;
+  pl_value y = in_front(w, q, o, w->batched[o[0]] ? 1 : (2u << axes) - 2);
+  return y == PL_NONE || w->batched[o[0]] ? y : exchange(w->c, y, 0, w->b->specs[o[0]].rank - axes, 1);
+}
+
 static pl_value by_rule(const batch *w, const pl_instruction *q, const uint32_t *o) {
   const pl_op *op = q->op;
   if (op->step || op->make || q->n_out != 1) return PL_NONE;
@@ -267,6 +284,10 @@ static pl_value by_rule(const batch *w, const pl_instruction *q, const uint32_t 
   if (op == PL_OP(gemm)) return multiplied(w, q, o);
   if (op == PL_OP(spmv) || op == PL_OP(factored_solve)) return columns(w, q, o);
   if (op->draws) return drawn(w, q, o);
+  if (op == PL_OP(searchsorted) || op == PL_OP(interval)) return in_front(w, q, o, 1 << 1);
+  if (op == PL_OP(tridiagonal_rows)) return in_front(w, q, o, 1 << 3);
+  if (op == PL_OP(interpolate)) return interpolated(w, q, o);
+  if (op == PL_OP(interpolate_add)) return in_front(w, q, o, 1 | 1 << (q->n_in - 1));
   if (op->inputs == 1 && (op->kind == PL_REDUCE || op->kind == PL_LINEAR)) return along_axes(w, q, o);
   return PL_NONE;
 }

@@ -72,7 +72,7 @@ void pl_vjp_give_into(pl_vjp *v, int k, const pl_op *op, int n_more, const pl_va
       pl_release(c, zeros);
     }
   }
-  pl_value in[4] = {s->adjoint}, sum;
+  pl_value in[PL_MAX_SAMPLE] = {s->adjoint}, sum;
   for (int i = 0; i < n_more; i++) in[i + 1] = more[i];
   if (!pl_execute(c, op, n_more + 1, in, attrs, &sum, !c->recording)) return;
   drop_adjoint(c, s);

@@ -115,6 +115,26 @@ function pl.trapezoid(y, x, ...)
   return trapezoid({y}, x, ...)
 end
 
+--- Linear in x and in y between values on a grid: pl.bilinear(x, y, xs, ys, values) at points (x, y), as pl.interp: points, places,
+--- values. Without places, pl.bilinear(i, j, values), those are 1, 2, ... n. Axis 1 of the grid is x.
+---
+--- Beyond the grid the value is that of its edge, with derivative 0; at a place the derivative is that of the cell to the right, at the
+--- last place of the cell to its left. NaN gives NaN. Gradients go to points and values, to any order, not to places.
+---@param x any  points' coordinates along axis 1, of any shape {p...}
+---@param y any  along axis 2; of x's shape, or broadcast with it
+---@param ... any  places of both axes, ascending vectors {n} and {m}, or none; then values {..., n, m}: fields before the grid
+---@return any  {..., p...}
+function pl.bilinear(x, y, ...) return core.bilinear({x, y, ...}) end
+
+--- As pl.bilinear, by cubic convolution (Keys 1981): once continuously differentiable, of third order, exact for quadratics, also at the
+--- edge and on uneven places. Its second derivative jumps at places. The grid has 3 places or more along each axis.
+---@return any  {..., p...}
+function pl.bicubic(x, y, ...) return core.bicubic({x, y, ...}) end
+
+--- As pl.bilinear, on a grid of three axes: pl.trilinear(x, y, z, xs, ys, zs, values), pl.trilinear(i, j, k, values).
+---@return any  {..., p...}
+function pl.trilinear(x, y, z, ...) return core.trilinear({x, y, z, ...}) end
+
 --- f(...) beside the recording: nothing in it is differentiated.
 function pl.constant(f, ...)
   if type(f) ~= "function" then core.fail(("constant needs a function, not %s"):format(type(f))) end
