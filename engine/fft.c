@@ -196,8 +196,8 @@ static int thread_of(const task *t) { return omp_get_level() > t->level ? omp_ge
 
 /* A step of n pieces: shared out, where the whole line is; else this thread is one of many. */
 static void step(const task *t, pl_kernel kernel, const void *args, int64_t n, double work) {
-  if (t->wide) pl_for(t->c, kernel, args, n, 1, work);
-  else kernel(args, 0, n);
+  if (!t->wide) kernel(args, 0, n);
+  else if (t->c->status == PL_OK) pl_for(t->c, kernel, args, n, 1, work);
 }
 #define STEP(t, name, args, n) step(t, PL_KERNEL_OF(name, (t)->job.dtype), args, n, 4)
 
@@ -488,7 +488,7 @@ static void run_blocks(const void *args, int64_t lo, int64_t hi) {
 }
 
 void pl_fft(pl_context *c, const pl_fft_job *job) {
-  if (job->outer == 0 || job->inner == 0) return;
+  if (job->outer == 0 || job->inner == 0 || c->status) return;
   const plan *f = plan_find(c, job->kind, job->dtype, job->n);
   if (!f) return;
   task t = {.c = c,
@@ -500,7 +500,7 @@ void pl_fft(pl_context *c, const pl_fft_job *job) {
             .wide = f->wide};
   int64_t total =
       job->inner == 1 ? (job->outer + t.lines - 1) / t.lines : job->outer * ((job->inner + t.lines - 1) / t.lines);
-  int64_t threads = pl_threads(c), fronts = f->wide ? 1 : threads;
+  int64_t threads = pl_threads(c) < total || f->wide ? pl_threads(c) : total, fronts = f->wide ? 1 : threads;
   char *scratch = pl_memory_new(c, (size_t)((fronts * f->front + threads * f->each) * t.size) + 64);
   if (!scratch) return;
   t.front = scratch;
