@@ -15,6 +15,8 @@ for _, n in ipairs{1000, 1000000} do
   local places = pl.floor(hashed(n, 0.7320508075688772)*n):to("i64") + 1
   local T = hashed(m*m, 0.2360679774997898):reshape(m/4, m/4, 16)
   local b = x(m == 32 and "1:32" or "1:1000")
+  local pairs_ = hashed(2*n, 0.6457513110645906) -- complex numbers
+  local lines, line, plane = pairs_:reshape(n/1000, 1000, 2), pairs_:reshape(n, 2), x:reshape(m == 32 and 25 or 1000, m == 32 and 40 or 1000)
   local rest = {
     {"erf", function() return pl.erf(x) end}, {"gelu", function() return pl.gelu(x) end}, {"lgamma", function() return pl.lgamma(x) end},
     {"sum", function() return pl.sum(rows, 2) end}, {"argmax", function() return pl.argmax(rows, 2) end},
@@ -22,6 +24,8 @@ for _, n in ipairs{1000, 1000000} do
     {"roll", function() return pl.roll(x, 5) end}, {"take", function() return pl.take(x, places) end},
     {"einsum", function() return pl.einsum("ijb,jkb->ikb", T, T) end}, {"solve", function() return pl.solve(A, b) end},
     {"cholesky", function() return pl.cholesky(S) end},
+    {"fft", function() return pl.fft(lines) end}, {"fft_long", function() return pl.fft(line) end},
+    {"rfft2", function() return pl.rfft2(plane) end}, {"dct", function() return pl.dct(plane) end},
   }
   for _, item in ipairs(rest) do
     local name, f = item[1], item[2]

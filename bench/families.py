@@ -1,10 +1,12 @@
-# The ops of families.lua in PyTorch, float64 on the CPU: `python bench/families.py THREADS`.
+# The ops of families.lua in PyTorch, float64 on the CPU: `python bench/families.py THREADS`; transforms in SciPy too, the better counts.
 import sys
 import time
 
+import scipy.fft
 import torch
 
-torch.set_num_threads(int(sys.argv[1]))
+threads = int(sys.argv[1])
+torch.set_num_threads(threads)
 torch.set_default_dtype(torch.float64)
 
 
@@ -19,6 +21,8 @@ for n in (1000, 1000000):
     S, rows = A @ A.T, x.reshape(n // 100, 100)
     places = torch.floor(hashed(n, 0.7320508075688772) * n).long()
     T, b = hashed(m * m, 0.2360679774997898).reshape(m // 4, m // 4, 16), x[:m]
+    z = torch.view_as_complex(hashed(2 * n, 0.6457513110645906).reshape(n, 2))
+    lines, plane = z.reshape(n // 1000, 1000), x.reshape((25, 40) if n == 1000 else (1000, 1000))
     ops = {
         "erf": lambda: torch.erf(x),
         "gelu": lambda: torch.nn.functional.gelu(x),
@@ -32,14 +36,22 @@ for n in (1000, 1000000):
         "einsum": lambda: torch.einsum("ijb,jkb->ikb", T, T),
         "solve": lambda: torch.linalg.solve(A, b),
         "cholesky": lambda: torch.linalg.cholesky(S),
+        "fft": (lambda: torch.fft.fft(lines), lambda: scipy.fft.fft(lines.numpy(), workers=threads)),
+        "fft_long": (lambda: torch.fft.fft(z), lambda: scipy.fft.fft(z.numpy(), workers=threads)),
+        "rfft2": (lambda: torch.fft.rfft2(plane), lambda: scipy.fft.rfft2(plane.numpy(), workers=threads)),
+        "dct": lambda: scipy.fft.dct(plane.numpy(), workers=threads),
     }
-    for name, f in ops.items():
-        y = f()
-        best, count, stop = float("inf"), 0, time.perf_counter() + 0.2
-        while count < 3 or time.perf_counter() < stop:
-            t = time.perf_counter()
-            f()
-            best = min(best, time.perf_counter() - t)
-            count += 1
+    for name, peers in ops.items():
+        best = float("inf")
+        for f in peers if isinstance(peers, tuple) else (peers,):
+            y = torch.as_tensor(f())
+            count, stop = 0, time.perf_counter() + 0.2
+            while count < 3 or time.perf_counter() < stop:
+                t = time.perf_counter()
+                f()
+                best = min(best, time.perf_counter() - t)
+                count += 1
+        if y.is_complex():
+            y = torch.view_as_real(y)
         total = torch.sum(y * 1.0).item() + (y.numel() if name == "argmax" else 0)  # places count from 0
         print(n, name, f"{best:.17g}", f"{total:.17g}")

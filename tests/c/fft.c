@@ -34,11 +34,12 @@ static long double *circle(int64_t n) {
   for (int64_t i = 0; i < n; i++) sincosl(turn * (long double)i / (long double)n, &table[2 * i + 1], &table[2 * i]);
   return table;
 }
-/* Relative error over some frequencies (all of short transforms). */
+/* Root mean square error over some frequencies (all of short transforms), relative to that of the result. */
 static double error_of(pl_context *c, pl_value x, pl_value y, const long double *table, int64_t n, bool real) {
-  long double off = 0, size = 0;
-  int64_t last = real ? n / 2 : n - 1, stride = last / (n > 2000 ? 4 : n) + 1;
-  for (int64_t k = 0; k <= last; k += stride) {
+  long double off = 0, size = 0; /* by Parseval */
+  for (int64_t j = 0; j < (real ? n : 2 * n); j++) size += at(c, x, j) * at(c, x, j);
+  int64_t count = 0, last = real ? n / 2 : n - 1, stride = last / (n > 2000 ? 4 : n) + 1;
+  for (int64_t k = 0; k <= last; k += stride, count++) {
     long double re = 0, im = 0;
     for (int64_t j = 0, e = 0; j < n; j++, e = (e + k) % n) {
       long double a = at(c, x, real ? j : 2 * j), b = real ? 0 : at(c, x, 2 * j + 1);
@@ -47,9 +48,8 @@ static double error_of(pl_context *c, pl_value x, pl_value y, const long double 
     }
     long double dr = at(c, y, 2 * k) - re, di = at(c, y, 2 * k + 1) - im;
     off += dr * dr + di * di;
-    size += re * re + im * im;
   }
-  return (double)sqrtl(off / (size + 1e-300L));
+  return (double)sqrtl(off / ((long double)count * size));
 }
 
 static void accuracy(void **state) {
