@@ -323,6 +323,9 @@ static bool make_chirp(pl_context *c, plan *f) {
 
 /* ---- real lines ---- */
 
+/* Of the numbers 0 ... last. */
+static int64_t groups(int64_t last) { return last / FOURIER_LANES + 1; }
+
 /* Contiguous lines of n reals (y: n/2 + 1 pairs), or back. */
 static void run_real(const task *t, const plan *f, lines x, lines y, int64_t count, double scale, char *front) {
   const pl_fft_job *j = &t->job;
@@ -344,7 +347,7 @@ static void run_real(const task *t, const plan *f, lines x, lines y, int64_t cou
     for (int64_t l = 0; l < count; l++) {
       fold.x = moved(t, source, l, 0).p;
       fold.y = moved(t, target, l, 0).p;
-      STEP(t, fourier_fold, &fold, h / 2 + 1);
+      STEP(t, fourier_fold, &fold, groups(h / 2));
     }
     if (!back) return;
     lines packed = {y.p, y.line, 2};
@@ -355,7 +358,7 @@ static void run_real(const task *t, const plan *f, lines x, lines y, int64_t cou
   run_complex(t, f->a, (lines){x.p, x.line, 2}, y, count, 1, false, rest);
   for (int64_t l = 0; l < count; l++) {
     fold.x = fold.y = moved(t, y, l, 0).p;
-    STEP(t, fourier_fold, &fold, h / 2 + 1);
+    STEP(t, fourier_fold, &fold, groups(h / 2));
   }
 }
 
@@ -385,8 +388,8 @@ static void run_cosine(const task *t, const plan *f, lines x, lines y, int64_t c
   for (int64_t l = 0; l < count; l++) {
     a.x = moved(t, from, l, 0).p;
     a.y = moved(t, to, l, 0).p;
-    if (j->backward) STEP(t, fourier_cosine_back, &a, n / 2 + 1);
-    else STEP(t, fourier_cosine, &a, n / 2 + 1);
+    if (j->backward) STEP(t, fourier_cosine_back, &a, groups(n / 2));
+    else STEP(t, fourier_cosine, &a, groups(n / 2));
   }
   if (j->backward) {
     run_real(t, f->a, two, one, count, 1, rest);
