@@ -21,6 +21,8 @@ for _, n in ipairs{1000, 1000000} do
   M = M - 0.5 + 2*pl.eye(M.shape[2])
   local V, u, v, knots = hashed(m*m, 0.2360679774997898):reshape(m, m), x*(m - 1) + 1, hashed(n, 0.7320508075688772)*(m - 1) + 1, pl.linspace(0, 1, m)
   local function bent(p) return pl.sum(pl.bilinear(p.u, p.v, p.V)) end
+  local pairs_ = hashed(2*n, 0.6457513110645906) -- complex numbers
+  local lines, line, plane = pairs_:reshape(n/1000, 1000, 2), pairs_:reshape(n, 2), x:reshape(m == 32 and 25 or 1000, m == 32 and 40 or 1000)
   local rest = {
     {"erf", function() return pl.erf(x) end}, {"gelu", function() return pl.gelu(x) end}, {"lgamma", function() return pl.lgamma(x) end},
     {"sum", function() return pl.sum(rows, 2) end}, {"argmax", function() return pl.argmax(rows, 2) end},
@@ -37,6 +39,8 @@ for _, n in ipairs{1000, 1000000} do
     {"tridiagonal_solve", function() return pl.tridiagonal_solve(x, x + 2, x, x) end},
     {"bilinear", function() return pl.bilinear(u, v, V) end}, {"bilinear_gradient", function() return pl.grad(bent)({u = u, v = v, V = V}).u end},
     {"cubic_spline", function() return pl.cubic_spline(x, knots, pl.sin(7*knots)) end},
+    {"fft", function() return pl.fft(lines) end}, {"fft_long", function() return pl.fft(line) end},
+    {"rfft2", function() return pl.rfft2(plane) end}, {"dct", function() return pl.dct(plane) end},
   }
   for _, item in ipairs(rest) do
     local name, f = item[1], item[2]

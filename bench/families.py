@@ -5,9 +5,15 @@ import time
 import scipy.linalg
 import numpy as np
 import scipy.interpolate
+# The ops of families.lua in PyTorch, float64 on the CPU: `python bench/families.py THREADS`; transforms in SciPy too, the better counts.
+import sys
+import time
+
+import scipy.fft
 import torch
 
-torch.set_num_threads(int(sys.argv[1]))
+threads = int(sys.argv[1])
+torch.set_num_threads(threads)
 torch.set_default_dtype(torch.float64)
 
 
@@ -39,6 +45,8 @@ for n in (1000, 1000000):
         bent(*at).sum().backward()
         return at[1].grad[..., 1] * (2 / (m - 1))
 
+    z = torch.view_as_complex(hashed(2 * n, 0.6457513110645906).reshape(n, 2))
+    lines, plane = z.reshape(n // 1000, 1000), x.reshape((25, 40) if n == 1000 else (1000, 1000))
     ops = {
         "erf": lambda: torch.erf(x),
         "gelu": lambda: torch.nn.functional.gelu(x),
@@ -78,6 +86,23 @@ for n in (1000, 1000000):
             best = min(best, time.perf_counter() - t)
             count += 1
         y = y * y if name == "normal" else y
+        "fft": (lambda: torch.fft.fft(lines), lambda: scipy.fft.fft(lines.numpy(), workers=threads)),
+        "fft_long": (lambda: torch.fft.fft(z), lambda: scipy.fft.fft(z.numpy(), workers=threads)),
+        "rfft2": (lambda: torch.fft.rfft2(plane), lambda: scipy.fft.rfft2(plane.numpy(), workers=threads)),
+        "dct": lambda: scipy.fft.dct(plane.numpy(), workers=threads),
+    }
+    for name, peers in ops.items():
+        best = float("inf")
+        for f in peers if isinstance(peers, tuple) else (peers,):
+            y = torch.as_tensor(f())
+            count, stop = 0, time.perf_counter() + 0.2
+            while count < 3 or time.perf_counter() < stop:
+                t = time.perf_counter()
+                f()
+                best = min(best, time.perf_counter() - t)
+                count += 1
+        if y.is_complex():
+            y = torch.view_as_real(y)
         total = torch.sum(y * 1.0).item() + (y.numel() if name == "argmax" else 0)  # places count from 0
         total = torch.sum(torch.abs(y) if name == "qr" else y * 1.0).item() + (y.numel() if name == "argmax" else 0)  # places count from 0
         print(n, name, f"{best:.17g}", f"{total:.17g}")

@@ -190,7 +190,7 @@ end
 function program.families()
   local function collect(command, into, order)
     local _, text = run(command)
-    for n, name, time, value in text:gmatch("(%d+) (%a+) (%S+) (%S+)") do
+    for n, name, time, value in text:gmatch("(%d+) (%S+) (%S+) (%S+)") do
       local key = n .. name
       local old = into[key]
       if not old and order then order[#order + 1] = {key, tonumber(n), name} end

@@ -196,8 +196,8 @@ static int thread_of(const task *t) { return omp_get_level() > t->level ? omp_ge
 
 /* A step of n pieces: shared out, where the whole line is; else this thread is one of many. */
 static void step(const task *t, pl_kernel kernel, const void *args, int64_t n, double work) {
-  if (t->wide) pl_for(t->c, kernel, args, n, 1, work);
-  else kernel(args, 0, n);
+  if (!t->wide) kernel(args, 0, n);
+  else if (t->c->status == PL_OK) pl_for(t->c, kernel, args, n, 1, work);
 }
 #define STEP(t, name, args, n) step(t, PL_KERNEL_OF(name, (t)->job.dtype), args, n, 4)
 
@@ -323,6 +323,9 @@ static bool make_chirp(pl_context *c, plan *f) {
 
 /* ---- real lines ---- */
 
+/* Of the numbers 0 ... last. */
+static int64_t groups(int64_t last) { return last / FOURIER_LANES + 1; }
+
 /* Contiguous lines of n reals (y: n/2 + 1 pairs), or back. */
 static void run_real(const task *t, const plan *f, lines x, lines y, int64_t count, double scale, char *front) {
   const pl_fft_job *j = &t->job;
@@ -344,7 +347,7 @@ static void run_real(const task *t, const plan *f, lines x, lines y, int64_t cou
     for (int64_t l = 0; l < count; l++) {
       fold.x = moved(t, source, l, 0).p;
       fold.y = moved(t, target, l, 0).p;
-      STEP(t, fourier_fold, &fold, h / 2 + 1);
+      STEP(t, fourier_fold, &fold, groups(h / 2));
     }
     if (!back) return;
     lines packed = {y.p, y.line, 2};
@@ -355,7 +358,7 @@ static void run_real(const task *t, const plan *f, lines x, lines y, int64_t cou
   run_complex(t, f->a, (lines){x.p, x.line, 2}, y, count, 1, false, rest);
   for (int64_t l = 0; l < count; l++) {
     fold.x = fold.y = moved(t, y, l, 0).p;
-    STEP(t, fourier_fold, &fold, h / 2 + 1);
+    STEP(t, fourier_fold, &fold, groups(h / 2));
   }
 }
 
@@ -385,8 +388,8 @@ static void run_cosine(const task *t, const plan *f, lines x, lines y, int64_t c
   for (int64_t l = 0; l < count; l++) {
     a.x = moved(t, from, l, 0).p;
     a.y = moved(t, to, l, 0).p;
-    if (j->backward) STEP(t, fourier_cosine_back, &a, n / 2 + 1);
-    else STEP(t, fourier_cosine, &a, n / 2 + 1);
+    if (j->backward) STEP(t, fourier_cosine_back, &a, groups(n / 2));
+    else STEP(t, fourier_cosine, &a, groups(n / 2));
   }
   if (j->backward) {
     run_real(t, f->a, two, one, count, 1, rest);
@@ -488,7 +491,7 @@ static void run_blocks(const void *args, int64_t lo, int64_t hi) {
 }
 
 void pl_fft(pl_context *c, const pl_fft_job *job) {
-  if (job->outer == 0 || job->inner == 0) return;
+  if (job->outer == 0 || job->inner == 0 || c->status) return;
   const plan *f = plan_find(c, job->kind, job->dtype, job->n);
   if (!f) return;
   task t = {.c = c,
@@ -500,7 +503,7 @@ void pl_fft(pl_context *c, const pl_fft_job *job) {
             .wide = f->wide};
   int64_t total =
       job->inner == 1 ? (job->outer + t.lines - 1) / t.lines : job->outer * ((job->inner + t.lines - 1) / t.lines);
-  int64_t threads = pl_threads(c), fronts = f->wide ? 1 : threads;
+  int64_t threads = pl_threads(c) < total || f->wide ? pl_threads(c) : total, fronts = f->wide ? 1 : threads;
   char *scratch = pl_memory_new(c, (size_t)((fronts * f->front + threads * f->each) * t.size) + 64);
   if (!scratch) return;
   t.front = scratch;

@@ -298,62 +298,111 @@ PL_ROW_KERNEL(fourier_product) {
   y[!a.y_swap] = (re*z[1] + im*z[0])*scale;
 }
 
+/* Steps below work on groups i of 8 numbers k and their mirror images; at the ends, and where groups meet, on one. */
+ALWAYS vec back(vec a) { return MIX(a, a, 7, 6, 5, 4, 3, 2, 1, 0); }
+ALWAYS complexes load_back(const real *p) {
+  const complexes t = load(p, 1);
+  return (complexes){back(t.re), back(t.im)};
+}
+ALWAYS void store_back(real *p, complexes t) { store(p, (complexes){back(t.re), back(t.im)}, 1); }
+
 /* With E = x_k + x*_(h-k), D = x_k - x*_(h-k) and t = -i w^k (backward: its conjugate): y_k = E + t D,
- * y*_(h-k) = E - t D. Of odd n, the n frequencies are there, and the conjugates are left out or put in. */
-PL_FN void fold_odd(const fourier_fold_args a, int64_t i) {
-  const real scale = (real)(i ? a.interior : a.edge), re = ((const real *)a.x)[2*i]*scale,
-             im = i ? ((const real *)a.x)[2*i + 1]*scale : 0;
-  real *y = (real *)a.y + 2*i, *mirror = (real *)a.y + 2*(a.n - i);
+ * y*_(h-k) = E - t D. */
+#define FOLD(type, name)                                                                                     \
+  ALWAYS void name(type *re, type *im, type *mirror_re, type *mirror_im, type z_re, type z_im, real sign, real scale) { \
+    const type e_re = *re + *mirror_re, e_im = *im - *mirror_im, d_re = *re - *mirror_re, d_im = *im + *mirror_im; \
+    const type s = z_re*sign, t_re = d_re*z_im - d_im*s, t_im = d_re*s + d_im*z_im;                          \
+    *re = (e_re + t_re)*scale;                                                                               \
+    *im = (e_im + t_im)*scale;                                                                               \
+    *mirror_re = (e_re - t_re)*scale;                                                                        \
+    *mirror_im = (t_im - e_im)*scale;                                                                        \
+  }
+FOLD(real, fold)
+FOLD(vec, fold_group)
+
+static void fold_ends(const fourier_fold_args *a) {
+  const real *x = (const real *)a->x, edge = (real)a->edge;
+  const real first = x[0], second = x[a->backward ? a->n : 1];
+  real *y = (real *)a->y;
+  y[0] = (first + second)*edge;
+  y[1] = a->backward ? (first - second)*edge : 0;
+  if (a->backward) return;
+  y[a->n] = (first - second)*edge;
+  y[a->n + 1] = 0;
+}
+/* Of odd n, the n frequencies are there, and the conjugates are left out or put in. */
+static void fold_odd(const fourier_fold_args *a, int64_t k) {
+  const real scale = (real)(k ? a->interior : a->edge), re = ((const real *)a->x)[2*k]*scale,
+             im = k ? ((const real *)a->x)[2*k + 1]*scale : 0;
+  real *y = (real *)a->y + 2*k, *mirror = (real *)a->y + 2*(a->n - k);
   y[0] = re;
   y[1] = im;
-  if (!a.backward || i == 0) return;
+  if (!a->backward || k == 0) return;
   mirror[0] = re;
   mirror[1] = -im;
 }
 PL_ROW_KERNEL(fourier_fold) {
-  if (a.n & 1) {
-    fold_odd(a, i);
-    return;
-  }
-  const int64_t h = a.n/2, j = h - i;
-  const real *x = (const real *)a.x, edge = (real)a.edge, interior = (real)a.interior;
+  const real *x = (const real *)a.x, *z = (const real *)a.z, sign = a.backward ? 1 : -1, scale = (real)a.interior;
   real *y = (real *)a.y;
-  if (i == 0) {
-    const real first = x[0], second = a.backward ? x[2*h] : x[1];
-    y[0] = (first + second)*edge;
-    if (a.backward) {
-      y[1] = (first - second)*edge;
-    } else {
-      y[1] = y[2*h + 1] = 0;
-      y[2*h] = (first - second)*edge;
-    }
+  const int64_t h = a.n/2, last = a.n & 1 ? h : h/2, k0 = i*LANES, m = h - k0 - (LANES - 1);
+  if (i > 0 && !(a.n & 1) && k0 + LANES <= m) {
+    complexes p = load(x + 2*k0, 1), q = load_back(x + 2*m), w = load(z + 2*k0, 1);
+    fold_group(&p.re, &p.im, &q.re, &q.im, w.re, w.im, sign, scale);
+    store(y + 2*k0, p, 1);
+    store_back(y + 2*m, q);
     return;
   }
-  const real e_re = x[2*i] + x[2*j], e_im = x[2*i + 1] - x[2*j + 1];
-  const real d_re = x[2*i] - x[2*j], d_im = x[2*i + 1] + x[2*j + 1];
-  const real c = ((const real *)a.z)[2*i + 1], s = ((const real *)a.z)[2*i]*(a.backward ? 1 : -1);
-  const real t_re = d_re*c - d_im*s, t_im = d_re*s + d_im*c;
-  y[2*i] = (e_re + t_re)*interior;
-  y[2*i + 1] = (e_im + t_im)*interior;
-  y[2*j] = (e_re - t_re)*interior;
-  y[2*j + 1] = (t_im - e_im)*interior;
+  for (int64_t k = k0; k < k0 + LANES && k <= last; k++) {
+    if (a.n & 1) {
+      fold_odd(&a, k);
+    } else if (k == 0) {
+      fold_ends(&a);
+    } else {
+      const int64_t j = h - k;
+      real p[] = {x[2*k], x[2*k + 1]}, q[] = {x[2*j], x[2*j + 1]};
+      fold(&p[0], &p[1], &q[0], &q[1], z[2*k], z[2*k + 1], sign, scale);
+      y[2*j] = q[0];
+      y[2*j + 1] = q[1];
+      y[2*k] = p[0];
+      y[2*k + 1] = p[1];
+    }
+  }
 }
 
 /* y_k - i y_(n-k) = e^(-i pi k/(2 n)) x_k, and back (J. Makhoul, A fast cosine transform in one and two dimensions, IEEE
  * Trans. ASSP 28(1), 1980) */
 PL_ROW_KERNEL(fourier_cosine) {
-  const real *x = (const real *)a.x + 2*i, *z = (const real *)a.z + 2*i, scale = (real)(i ? a.scale : a.scale*a.first);
+  const real *x = (const real *)a.x, *z = (const real *)a.z, scale = (real)a.scale;
   real *y = (real *)a.y;
-  if (i) y[a.n - i] = -(x[0]*z[1] + x[1]*z[0])*scale;
-  y[i] = (x[0]*z[0] - x[1]*z[1])*scale;
+  const int64_t k0 = i*LANES, m = a.n - k0 - (LANES - 1);
+  if (i > 0 && k0 + LANES <= m) {
+    const complexes t = load(x + 2*k0, 1), w = load(z + 2*k0, 1);
+    *(vec *)(y + k0) = (t.re*w.re - t.im*w.im)*scale;
+    *(vec *)(y + m) = back(-(t.re*w.im + t.im*w.re)*scale);
+    return;
+  }
+  for (int64_t k = k0; k < k0 + LANES && 2*k <= a.n; k++) {
+    const real each = k ? scale : (real)(a.scale*a.first);
+    if (k) y[a.n - k] = -(x[2*k]*z[2*k + 1] + x[2*k + 1]*z[2*k])*scale;
+    y[k] = (x[2*k]*z[2*k] - x[2*k + 1]*z[2*k + 1])*each;
+  }
 }
 typedef fourier_cosine_args fourier_cosine_back_args;
 PL_ROW_KERNEL(fourier_cosine_back) {
-  const real *x = (const real *)a.x, *z = (const real *)a.z + 2*i, scale = (real)(i ? a.scale : a.scale*a.first);
-  const real re = x[i], im = i && 2*i < a.n ? -x[a.n - i] : 0;
-  real *y = (real *)a.y + 2*i;
-  y[0] = (re*z[0] + im*z[1])*scale;
-  y[1] = (im*z[0] - re*z[1])*scale;
+  const real *x = (const real *)a.x, *z = (const real *)a.z, scale = (real)a.scale;
+  real *y = (real *)a.y;
+  const int64_t k0 = i*LANES, m = a.n - k0 - (LANES - 1);
+  if (i > 0 && k0 + LANES <= m) {
+    const vec re = *(const vec *)(x + k0), im = -back(*(const vec *)(x + m));
+    const complexes w = load(z + 2*k0, 1);
+    store(y + 2*k0, (complexes){(re*w.re + im*w.im)*scale, (im*w.re - re*w.im)*scale}, 1);
+    return;
+  }
+  for (int64_t k = k0; k < k0 + LANES && 2*k <= a.n; k++) {
+    const real re = x[k], im = k && 2*k < a.n ? -x[a.n - k] : 0, each = k ? scale : (real)(a.scale*a.first);
+    y[2*k] = (re*z[2*k] + im*z[2*k + 1])*each;
+    y[2*k + 1] = (im*z[2*k] - re*z[2*k + 1])*each;
+  }
 }
 
 PL_ROW_KERNEL(fourier_copy) {

@@ -121,7 +121,8 @@ typedef struct {
   double scale;
 } fourier_product_args;
 
-/* Between h complex numbers, which are n = 2h real ones, and the n/2 + 1 frequencies of these (backward); pair i. */
+/* Between h complex numbers, which are n = 2h real ones, and the n/2 + 1 frequencies of these, or back; group
+ * i of 8 pairs. */
 typedef struct {
   const void *x, *z;
   void *y;
@@ -129,7 +130,8 @@ typedef struct {
   double edge, interior;
 } fourier_fold_args;
 
-/* Between n/2 + 1 frequencies of n real numbers x and the n coefficients of cosines y (or back); pair i. */
+/* Between n/2 + 1 frequencies of n real numbers x and the n coefficients of cosines y (or back); group i
+ * of 8 pairs. */
 typedef struct {
   const void *x, *z;
   void *y;

@@ -251,13 +251,13 @@ static bool run_transform(pl_context *c, const pl_op *op, pl_value v, const pl_s
   else *out = pl_call1(c, PL_OP(fourier_real), v, (pl_attr[]){axes, PL_INT(t->n), PL_REALV(scale), PL_INT(0)});
   return done(*out);
 }
-/* How many real numbers there were: as said, or an even number. */
+/* How many real numbers there were: as said, or an even number where it can be. */
 static bool real_length(pl_context *c, const pl_op *op, int64_t asked, int64_t frequencies, int64_t *n) {
-  *n = asked ? asked : 2 * (frequencies - 1);
+  int64_t even = frequencies > 1 ? 2 * (frequencies - 1) : 1;
+  *n = asked ? asked : even;
   if (*n >= 1 && *n <= INT32_MAX && *n / 2 + 1 == frequencies) return true;
-  pl_error(c, PL_ERROR_ARGUMENT, "%s: n = %lld numbers have %lld frequencies, not %lld; n is %lld or %lld", op->name,
-           (long long)*n, (long long)(*n < 1 ? 0 : *n / 2 + 1), (long long)frequencies,
-           (long long)(2 * (frequencies - 1)), (long long)(2 * frequencies - 1));
+  pl_error(c, PL_ERROR_ARGUMENT, "%s: n = %lld does not fit the axis of %lld frequencies: n is %lld or %lld", op->name,
+           (long long)*n, (long long)frequencies, (long long)even, (long long)(2 * frequencies - 1));
   return false;
 }
 
@@ -519,72 +519,31 @@ SAMPLE(fourier) {
   s->n = 1;
   s->attrs[1] = PL_INT(k & 1);
   s->attrs[2] = PL_REALV(k == 1 ? 0.25 : 1);
-  switch (k) {
-    case 0:
-      LIST(0, 0);
-      s->in[0] = TENSOR(2, 6, 2);
-      return true;
-    case 1:
-      LIST(0, 1);
-      s->in[0] = TENSOR(4, 2, 7, 3, 2);
-      return true;
-    case 2:
-      LIST(0, 2, 0);
-      s->in[0] = TENSOR(4, 4, 2, 5, 2);
-      return true;
-    case 3:
-      LIST(0, 0);
-      s->in[0] = TENSOR(2, 17, 2);
-      return true; /* a prime that is no radix */
-    default: return false;
-  }
+  if (k == 0) LIST(0, 0), s->in[0] = TENSOR(2, 6, 2);
+  if (k == 1) LIST(0, 1), s->in[0] = TENSOR(4, 2, 7, 3, 2);
+  if (k == 2) LIST(0, 2, 0), s->in[0] = TENSOR(4, 4, 2, 5, 2);
+  if (k == 3) LIST(0, 0), s->in[0] = TENSOR(2, 17, 2); /* a prime that is no radix */
+  return k < 4;
 }
 SAMPLE(real_fourier) {
   s->n = 1;
   s->attrs[1] = PL_REALV(k == 1 ? 0.25 : 1);
   s->attrs[2] = PL_INT(k < 2);
-  switch (k) {
-    case 0:
-      LIST(0, 0);
-      s->in[0] = TENSOR(1, 6);
-      return true;
-    case 1:
-      LIST(0, 1);
-      s->in[0] = TENSOR(3, 2, 5, 3);
-      return true;
-    case 2:
-      LIST(0, 0, 1);
-      s->in[0] = TENSOR(2, 3, 4);
-      return true;
-    case 3:
-      LIST(0, 0, 1);
-      s->in[0] = TENSOR(2, 3, 1);
-      return true;
-    default: return false;
-  }
+  if (k == 0) LIST(0, 0), s->in[0] = TENSOR(1, 6);
+  if (k == 1) LIST(0, 1), s->in[0] = TENSOR(3, 2, 5, 3);
+  if (k == 2) LIST(0, 0, 1), s->in[0] = TENSOR(2, 3, 4);
+  if (k == 3) LIST(0, 0, 1), s->in[0] = TENSOR(2, 3, 1);
+  return k < 4;
 }
 SAMPLE(fourier_real) {
   s->n = 1;
+  s->attrs[1] = PL_INT(k == 0 ? 6 : k == 1 ? 5 : 4);
   s->attrs[2] = PL_REALV(k == 1 ? 0.25 : 1);
   s->attrs[3] = PL_INT(k < 2);
-  switch (k) {
-    case 0:
-      LIST(0, 0);
-      s->attrs[1] = PL_INT(6);
-      s->in[0] = TENSOR(2, 4, 2);
-      return true;
-    case 1:
-      LIST(0, 1);
-      s->attrs[1] = PL_INT(5);
-      s->in[0] = TENSOR(4, 2, 3, 2, 2);
-      return true;
-    case 2:
-      LIST(0, 0, 1);
-      s->attrs[1] = PL_INT(4);
-      s->in[0] = TENSOR(3, 3, 3, 2);
-      return true;
-    default: return false;
-  }
+  if (k == 0) LIST(0, 0), s->in[0] = TENSOR(2, 4, 2);
+  if (k == 1) LIST(0, 1), s->in[0] = TENSOR(4, 2, 3, 2, 2);
+  if (k == 2) LIST(0, 0, 1), s->in[0] = TENSOR(3, 3, 3, 2);
+  return k < 3;
 }
 SAMPLE(cosine) {
   s->n = 1;
@@ -688,16 +647,22 @@ SAMPLE(two_complexes) {
 #define COMPOSED(op, text, shapes_, inputs_, smp)                                                         \
   .name = #op, .formula = text, .shapes = shapes_, .kind = PL_COMPOSITE, .inputs = inputs_, .outputs = 1, \
   .expand = op##_expand, .sample = smp##_sample
-#define STOCKHAM                                                                                              \
+#define FAST                                                                                                  \
+  .accuracy =                                                                                                 \
+      "relative rms error below eps sqrt(1 + log2 n), eps 2.2e-16 or 1.2e-7; a third of it where n has no "   \
+      "prime factor above 13",                                                                                \
   .source =                                                                                                   \
       "C. Van Loan, Computational Frameworks for the Fast Fourier Transform, SIAM, 1992; of primes above 13 " \
       "L. Bluestein, IEEE Trans. AU-18(4), 1970"
 #define NORMS \
   {"ortho", PL_AS_FLAG, false, 0}, { "forward", PL_AS_FLAG, false, 0 }
-#define ALONG .attrs = {{"n", PL_AS_INT, false, 0}, {"axis", PL_AS_AXIS, false, -1}, NORMS}, STOCKHAM
-#define AXES .attrs = {{"axis", PL_AS_AXES, false, 0}, NORMS}, STOCKHAM
-#define AXES_N .attrs = {{"n", PL_AS_INT, false, 0}, {"axis", PL_AS_AXES, false, 0}, NORMS}, STOCKHAM
-#define TYPE .attrs = {{"type", PL_AS_INT, false, 2}, {"axis", PL_AS_AXIS, false, -1}, {"ortho", PL_AS_FLAG, false, 0}}
+#define ALONG .attrs = {{"n", PL_AS_INT, false, 0}, {"axis", PL_AS_AXIS, false, -1}, NORMS}, FAST
+#define AXES .attrs = {{"axis", PL_AS_AXES, false, 0}, NORMS}, FAST
+#define AXES_N .attrs = {{"n", PL_AS_INT, false, 0}, {"axis", PL_AS_AXES, false, 0}, NORMS}, FAST
+#define TYPE                                                                                                  \
+  .attrs = {{"type", PL_AS_INT, false, 2}, {"axis", PL_AS_AXIS, false, -1}, {"ortho", PL_AS_FLAG, false, 0}}, \
+  .accuracy = "as that of rfft; types and factors are SciPy's",                                               \
+  .source = "J. Makhoul, A fast cosine transform in one and two dimensions, IEEE Trans. ASSP 28(1), 1980"
 
 pl_op pl_ops_fourier[] = {
     {LINEAR(fourier, "discrete Fourier transform along axes of pairs, times a number", fourier), .shape = fourier_shape,
@@ -731,39 +696,68 @@ pl_op pl_ops_fourier[] = {
      .sample = product_sample,
      .attrs = {{"conjugate", PL_AS_FLAG, false, 0}}},
 
-    {COMPOSED(fft, "sum_j e^(-2 pi i j k/n) x_j", "{..., n, ..., 2} -> {..., n, ..., 2}", 1, complex_axis), ALONG},
-    {COMPOSED(ifft, "1/n sum_k e^(2 pi i j k/n) x_k", "{..., n, ..., 2} -> {..., n, ..., 2}", 1, complex_axis), ALONG},
-    {COMPOSED(rfft, "fft of real numbers: frequencies 0 to n/2", "{..., n, ...} -> {..., n/2 + 1, ..., 2}", 1,
+    {COMPOSED(fft,
+              "sum_j e^(-2 pi i j k/n) x_j of pairs (real, imaginary) along an axis (the last before theirs), which is "
+              "cut or filled up with zeros to n; `ortho` divides by sqrt n, `forward` by n",
+              "{..., n, ..., 2} -> {..., n, ..., 2}", 1, complex_axis),
+     ALONG, .derivative = "with respect to real and imaginary parts"},
+    {COMPOSED(ifft, "1/n sum_k e^(2 pi i j k/n) x_k; `ortho` divides by sqrt n, `forward` by 1",
+              "{..., n, ..., 2} -> {..., n, ..., 2}", 1, complex_axis),
+     ALONG},
+    {COMPOSED(rfft, "fft of real numbers: pairs, frequencies 0 to n/2", "{..., n, ...} -> {..., n/2 + 1, ..., 2}", 1,
               real_axis),
      ALONG},
-    {COMPOSED(irfft, "back from frequencies 0 to n/2 to n real numbers", "{..., n/2 + 1, ..., 2} -> {..., n, ...}", 1,
-              half_axis),
+    {COMPOSED(irfft,
+              "back from rfft to n numbers (an even n by default); the imaginary parts at 0 and n/2 are not read",
+              "{..., n/2 + 1, ..., 2} -> {..., n, ...}", 1, half_axis),
      ALONG},
-    {COMPOSED(fft2, "fft along two axes", "{..., n, m, 2} -> {..., n, m, 2}", 1, complex_axes), AXES},
-    {COMPOSED(ifft2, "ifft along two axes", "{..., n, m, 2} -> {..., n, m, 2}", 1, complex_axes), AXES},
-    {COMPOSED(rfft2, "rfft along the second of two axes, then fft along the first",
+    {COMPOSED(fft2, "fft along two axes (the last before the pairs')", "{..., n, m, 2} -> {..., n, m, 2}", 1,
+              complex_axes),
+     AXES},
+    {COMPOSED(ifft2, "back from fft2", "{..., n, m, 2} -> {..., n, m, 2}", 1, complex_axes), AXES},
+    {COMPOSED(rfft2, "rfft along the second of two axes (the last), then fft along the first",
               "{..., n, m} -> {..., n, m/2 + 1, 2}", 1, real_axes),
      AXES},
-    {COMPOSED(irfft2, "back from rfft2", "{..., n, m/2 + 1, 2} -> {..., n, m}", 1, half_axes), AXES_N},
-    {COMPOSED(fftn, "fft along axes", "{..., 2} -> {..., 2}", 1, complex_axes), AXES},
-    {COMPOSED(ifftn, "ifft along axes", "{..., 2} -> {..., 2}", 1, complex_axes), AXES},
-    {COMPOSED(rfftn, "rfft along the last of the axes, then fft along the others", "{..., n} -> {..., n/2 + 1, 2}", 1,
-              real_axes),
+    {COMPOSED(irfft2, "back from rfft2; n: the length of the second axis, even by default",
+              "{..., n, m/2 + 1, 2} -> {..., n, m}", 1, half_axes),
+     AXES_N},
+    {COMPOSED(fftn, "fft along axes (all by default, but the pairs')", "{..., 2} -> {..., 2}", 1, complex_axes), AXES},
+    {COMPOSED(ifftn, "back from fftn", "{..., 2} -> {..., 2}", 1, complex_axes), AXES},
+    {COMPOSED(rfftn, "rfft along the last of the axes (all by default), then fft along the others",
+              "{..., n} -> {..., n/2 + 1, 2}", 1, real_axes),
      AXES},
-    {COMPOSED(irfftn, "back from rfftn", "{..., n/2 + 1, 2} -> {..., n}", 1, half_axes), AXES_N},
-    {COMPOSED(dct, "cosine transform", "{..., n, ...} -> {..., n, ...}", 1, trigonometric), TYPE},
-    {COMPOSED(idct, "back from dct", "{..., n, ...} -> {..., n, ...}", 1, trigonometric), TYPE},
-    {COMPOSED(dst, "sine transform", "{..., n, ...} -> {..., n, ...}", 1, trigonometric), TYPE},
-    {COMPOSED(idst, "back from dst", "{..., n, ...} -> {..., n, ...}", 1, trigonometric), TYPE},
-    {COMPOSED(fftshift, "frequency 0 to the middle", "{...} -> {...}", 1, shift),
+    {COMPOSED(irfftn, "back from rfftn; n: the length of the last of the axes, even by default",
+              "{..., n/2 + 1, 2} -> {..., n}", 1, half_axes),
+     AXES_N},
+    {COMPOSED(
+         dct,
+         "cosine transform along an axis (the last by default): 2 sum_j cos(pi k (2 j + 1)/(2 n)) x_j for j, k = 0 "
+         "... n - 1; type 3: x_0 + 2 sum_(j > 0) cos(pi (2 k + 1) j/(2 n)) x_j; type 1: x_0 + (-1)^k x_(n-1) + 2 "
+         "sum_(0 < j < n-1) cos(pi k j/(n - 1)) x_j; `ortho` makes the matrix orthogonal",
+         "{..., n, ...} -> {..., n, ...}", 1, trigonometric),
+     TYPE},
+    {COMPOSED(idct, "back from dct of the same type", "{..., n, ...} -> {..., n, ...}", 1, trigonometric), TYPE},
+    {COMPOSED(
+         dst,
+         "sine transform along an axis (the last by default): 2 sum_j sin(pi (k + 1) (2 j + 1)/(2 n)) x_j for j, k "
+         "= 0 ... n - 1; type 3: (-1)^k x_(n-1) + 2 sum_(j < n-1) sin(pi (2 k + 1) (j + 1)/(2 n)) x_j; type 1: 2 "
+         "sum_j sin(pi (k + 1) (j + 1)/(n + 1)) x_j; `ortho` makes the matrix orthogonal",
+         "{..., n, ...} -> {..., n, ...}", 1, trigonometric),
+     TYPE},
+    {COMPOSED(idst, "back from dst of the same type", "{..., n, ...} -> {..., n, ...}", 1, trigonometric), TYPE},
+    {COMPOSED(fftshift, "frequency 0 to the middle of axes, which may be left out for a vector", "{...} -> {...}", 1,
+              shift),
      .attrs = {{"axis", PL_AS_AXES, false, 0}}},
     {COMPOSED(ifftshift, "back from fftshift", "{...} -> {...}", 1, shift), .attrs = {{"axis", PL_AS_AXES, false, 0}}},
-    {COMPOSED(complex, "pairs of two", "{...}, {...} -> {..., 2}", 2, parts)},
-    {COMPOSED(real, "real parts", "{..., 2} -> {...}", 1, complexes)},
-    {COMPOSED(imag, "imaginary parts", "{..., 2} -> {...}", 1, complexes)},
-    {COMPOSED(conj, "the conjugate", "{..., 2} -> {..., 2}", 1, complexes)},
-    {COMPOSED(complex_abs, "the absolute value", "{..., 2} -> {...}", 1, complexes)},
-    {COMPOSED(angle, "the angle", "{..., 2} -> {...}", 1, complexes)},
-    {COMPOSED(complex_mul, "x z", "{..., 2}, {..., 2} -> {..., 2}", 2, two_complexes)},
+    {COMPOSED(complex, "pairs of a real and an imaginary part, along a new last axis", "{...}, {...} -> {..., 2}", 2,
+              parts)},
+    {COMPOSED(real, "the real parts of pairs", "{..., 2} -> {...}", 1, complexes)},
+    {COMPOSED(imag, "the imaginary parts of pairs", "{..., 2} -> {...}", 1, complexes)},
+    {COMPOSED(conj, "pairs with the other sign of the imaginary part", "{..., 2} -> {..., 2}", 1, complexes)},
+    {COMPOSED(complex_abs, "sqrt(re^2 + im^2) of pairs, without overflow", "{..., 2} -> {...}", 1, complexes),
+     .derivative = "0 at 0"},
+    {COMPOSED(angle, "the angle of pairs, -pi to pi", "{..., 2} -> {...}", 1, complexes), .derivative = "0 at 0"},
+    {COMPOSED(complex_mul, "the complex product of pairs; leading axes broadcast", "{..., 2}, {..., 2} -> {..., 2}", 2,
+              two_complexes)},
     {0},
 };

@@ -280,6 +280,7 @@ static pl_value by_rule(const batch *w, const pl_instruction *q, const uint32_t 
   if (op == PL_OP(transpose)) return transposed(w, q, o);
   if (op == PL_OP(slice) || op == PL_OP(slice_add) || op == PL_OP(slice_set)) return sliced(w, q, o);
   if (op == PL_OP(concat)) return joined(w, q, o);
+  if (op == PL_OP(complex_product)) return pl_call2(w->c, op, stacked(w, o[0]), stacked(w, o[1]), q->attrs);
   if (op == PL_OP(gather) || op == PL_OP(add_at) || op == PL_OP(put)) return indexed(w, q, o);
   if (op == PL_OP(gemm)) return multiplied(w, q, o);
   if (op == PL_OP(spmv) || op == PL_OP(factored_solve)) return columns(w, q, o);

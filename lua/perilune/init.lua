@@ -23,6 +23,9 @@ pl.map = require "perilune.map"
 local user_op = require "perilune.user_op"
 pl.op, pl.load_op = user_op.op, user_op.load_op
 
+local fourier = require "perilune.fourier"
+pl.fftfreq, pl.rfftfreq = fourier.fftfreq, fourier.rfftfreq
+
 pl.tree = require "perilune.tree"
 pl.rng = require("perilune.rng").new
 
