@@ -1,0 +1,298 @@
+/* Convolutions (cross-correlations) y[m, j] = sum over channels c and taps k of w[m, c, k] x[c, j*stride + first + e_k], as
+ * products of a matrix of weights with shifted views of x: K. Chellapilla, S. Puri, P. Simard, High performance convolutional
+ * neural networks for document processing, IWFHR 2006, but that no matrix of views is made. A box of x is copied with its
+ * margin of zeros, and each residue of the stride apart, so that neighbours in y read neighbours there: each tap is then a
+ * vector at a fixed distance. Each result is summed along (c, k) in order, so that its bits do not depend on where it stands.
+ * On a GPU this is cuDNN's. */
+#include "kernel.h"
+#include "shapes.h"
+
+#if PL_FLOATING && !defined __CUDACC__
+#if PL_ISA_ID == 2
+#define WIDTH 64
+#elif PL_ISA_ID == 1
+#define WIDTH 32
+#else
+#define WIDTH 16
+#endif
+typedef real vec __attribute__((vector_size(WIDTH), aligned(sizeof(real)), may_alias));
+enum { LANES = WIDTH/sizeof(real), PANEL = PL_CONV_PANEL, GROUP = 6 };
+#ifdef __clang__
+#pragma clang fp contract(fast)
+#define FUSED
+#else
+#define FUSED __attribute__((optimize("fp-contract=fast"))) /* one rounding for a product and its sum */
+#endif
+
+/* ---- the box of x ---- */
+
+typedef struct {
+  int64_t box, lo[3], size[3]; /* its first output and how many, an axis */
+  int64_t pitch;               /* of rows in the copy */
+} place;
+
+static place place_of(const conv_args *a, int64_t box) {
+  place p = {.box = box};
+  for (int d = 2; d >= 0; d--) {
+    const conv_axis *s = &a->axis[d];
+    p.lo[d] = box % s->boxes*s->box;
+    p.size[d] = s->count - p.lo[d] < s->box ? s->count - p.lo[d] : s->box;
+    box /= s->boxes;
+  }
+  p.pitch = a->axis[2].box + a->axis[2].reach;
+  return p;
+}
+
+/* n elements of a row of x from place `at` on, a stride apart; 0 where there are none. */
+static void copy_row(const real *x, const conv_axis *s, int64_t at, int64_t n, real *y) {
+  int64_t lo = at < 0 ? (-at + s->stride - 1)/s->stride : 0, hi = s->in > at ? (s->in - at + s->stride - 1)/s->stride : 0;
+  if (lo > n) lo = n;
+  if (hi > n) hi = n;
+  if (hi < lo) hi = lo;
+  for (int64_t j = 0; j < lo; j++) y[j] = 0;
+  if (s->stride == 1)
+    for (int64_t j = lo; j < hi; j++) y[j] = x[at + j];
+  else
+    for (int64_t j = lo; j < hi; j++) y[j] = x[at + j*s->stride];
+  for (int64_t j = hi; j < n; j++) y[j] = 0;
+}
+
+static void copy_box(const conv_args *a, const place *p, int64_t first_channel) {
+  const conv_axis *d = a->axis, *h = d + 1, *w = d + 2;
+  const int64_t rows = h->box + h->reach, deep = d->box + d->reach, count = d->in*h->in*w->in;
+  const conv_axis nothing = {.in = 0, .stride = 1};
+  real *y = (real *)a->work;
+  for (int64_t c = 0; c < a->channels; c++) {
+    const real *x = (const real *)a->x + (first_channel + c)*count;
+    for (int64_t phase = 0; phase < d->phases*h->phases*w->phases; phase++) {
+      const int64_t fw = phase % w->phases, fh = phase/w->phases % h->phases, fd = phase/w->phases/h->phases;
+      for (int64_t i = 0; i < deep; i++)
+        for (int64_t j = 0; j < rows; j++, y += p->pitch) {
+          const int64_t xd = (p->lo[0] + i)*d->stride + d->first + fd, xh = (p->lo[1] + j)*h->stride + h->first + fh;
+          const int inside = xd >= 0 && xd < d->in && xh >= 0 && xh < h->in;
+          copy_row(x + (inside ? (xd*h->in + xh)*w->in : 0), inside ? w : &nothing, p->lo[2]*w->stride + w->first + fw, p->pitch, y);
+        }
+    }
+  }
+  for (int64_t j = 0; j < LANES; j++) y[j] = 0; /* the last vector may reach beyond */
+}
+
+/* ---- y ---- */
+
+/* R rows of a panel of weights by N vectors of the copy. */
+#define TILE(R, N)                                                                                              \
+  FUSED static void tile_##R##_##N(const conv_args *a, const real *w, const real *const *x, vec *y) {           \
+    vec sum[R][N];                                                                                              \
+    for (int r = 0; r < R; r++)                                                                                 \
+      for (int v = 0; v < N; v++) sum[r][v] = (vec){0};                                                         \
+    for (int64_t k = 0; k < a->terms; k++, w += PANEL) {                                                        \
+      const int64_t at = a->offset[k];                                                                          \
+      vec z[N];                                                                                                 \
+      for (int v = 0; v < N; v++) z[v] = *(const vec *)(x[v] + at);                                             \
+      for (int r = 0; r < R; r++)                                                                               \
+        for (int v = 0; v < N; v++) sum[r][v] += w[r]*z[v];                                                     \
+    }                                                                                                           \
+    for (int r = 0; r < R; r++)                                                                                 \
+      for (int v = 0; v < N; v++) y[r*GROUP + v] = sum[r][v];                                                   \
+  }
+TILE(2, 6) TILE(1, 6)
+#if PL_ISA_ID == 2
+TILE(8, 3) TILE(4, 6)
+#else
+TILE(4, 3)
+#endif
+
+/* `rows` rows of a panel by n vectors. */
+static void panel(const conv_args *a, const real *w, int64_t rows, const real *const *x, int64_t n, vec *y) {
+  if (rows == 1) tile_1_6(a, w, x, y);
+  else if (rows == 2) tile_2_6(a, w, x, y);
+#if PL_ISA_ID == 2
+  else if (rows <= 4) tile_4_6(a, w, x, y);
+  else
+    for (int64_t v = 0; v < n; v += 3) tile_8_3(a, w, x + v, y + v);
+#else
+  else
+    for (int64_t v = 0; v < n; v += 3)
+      for (int64_t r = 0; r < rows; r += 4) tile_4_3(a, w + r, x + v, y + v + r*GROUP);
+#endif
+}
+
+/* Lanes of a vector at q of the copy go to their places of y: as many as lie in the box. */
+static void put(const conv_args *a, const place *p, const real *sum, int64_t q, int64_t lanes, real *y) {
+  const conv_axis *h = &a->axis[1], *w = &a->axis[2];
+  while (lanes > 0) {
+    const int64_t row = q/p->pitch, column = q - row*p->pitch, rest = p->size[2] - column;
+    const int64_t n = rest < lanes ? rest : lanes, skip = p->pitch - column;
+    if (row >= p->size[1]) return;
+    real *to = y + (h->out_first + (p->lo[1] + row)*h->out_stride)*w->out + w->out_first + (p->lo[2] + column)*w->out_stride;
+    if (n == LANES && w->out_stride == 1) *(vec *)to = *(const vec *)sum;
+    else
+      for (int64_t l = 0; l < n; l++) to[l*w->out_stride] = sum[l];
+    q += skip;
+    sum += skip;
+    lanes -= skip;
+  }
+}
+
+typedef conv_args conv_forward_args;
+PL_ROW_KERNEL(conv_forward) {
+  const conv_axis *s = a.axis;
+  const int64_t boxes = s[0].boxes*s[1].boxes*s[2].boxes, block = i/boxes % a.blocks, group = i/boxes/a.blocks;
+  const int64_t from = block*a.block, rows = a.rows - from < a.block ? a.rows - from : a.block;
+  const place p = place_of(&a, i % boxes);
+  copy_box(&a, &p, group*a.channels);
+  /* Vectors begin anew in each row, or run through the rows and their margins, whichever are fewer. */
+  const int64_t each = (p.size[2] + LANES - 1)/LANES, apart = each*p.size[1];
+  const int64_t through = ((p.size[1] - 1)*p.pitch + p.size[2] + LANES - 1)/LANES;
+  const int run = through < apart;
+  const int64_t vectors = run ? through : apart, plane = s[0].out*s[1].out*s[2].out;
+  const int64_t panels = (a.rows + PANEL - 1)/PANEL;
+  const real *w = (const real *)a.w + (group % a.groups*panels + from/PANEL)*PANEL*a.terms;
+  real *y = (real *)a.y + (group*a.rows + from)*plane + (s[0].out_first + p.lo[0]*s[0].out_stride)*s[1].out*s[2].out;
+  for (int64_t v = 0; v < vectors; v += GROUP) {
+    const int64_t n = vectors - v < GROUP ? vectors - v : GROUP;
+    const real *x[GROUP];
+    int64_t q[GROUP];
+    vec sum[PANEL*GROUP];
+    for (int64_t k = 0; k < GROUP; k++) {
+      const int64_t u = k < n ? v + k : v;
+      q[k] = run ? u*LANES : u/each*p.pitch + u % each*LANES;
+      x[k] = (const real *)a.work + q[k];
+    }
+    for (int64_t m = 0; m < rows; m += PANEL) {
+      const int64_t r = rows - m < PANEL ? rows - m : PANEL;
+      panel(&a, w + m*a.terms, r, x, n, sum);
+      for (int64_t j = 0; j < r; j++)
+        for (int64_t k = 0; k < n; k++)
+          put(&a, &p, (const real *)&sum[j*GROUP + k], q[k], run || q[k] % p.pitch + LANES <= p.size[2] ? LANES : p.size[2] - q[k] % p.pitch, y + (m + j)*plane);
+    }
+  }
+}
+
+/* ---- the adjoint in w ---- */
+
+#if PL_DTYPE_ID == 0
+typedef int64_t lane_bits;
+#else
+typedef int32_t lane_bits;
+#endif
+typedef lane_bits mask __attribute__((vector_size(WIDTH), aligned(sizeof(real)), may_alias));
+FUSED static inline vec masked(const real *x, mask m) { return (vec)(*(const mask *)x & m); }
+
+/* Sums over the box of the copy at R places times M rows of g; {R, M} vectors. */
+#define DOTS(R, M)                                                                                              \
+  FUSED static void dots_##R##_##M(const real *const *x, int64_t pitch, const real *g, int64_t row, int64_t channel, int64_t rows, int64_t columns, vec *y) { \
+    vec sum[R][M];                                                                                              \
+    mask tail;                                                                                                  \
+    const int64_t whole = columns/LANES*LANES;                                                                  \
+    for (int l = 0; l < LANES; l++) tail[l] = whole + l < columns ? -1 : 0;                                     \
+    for (int r = 0; r < R; r++)                                                                                 \
+      for (int m = 0; m < M; m++) sum[r][m] = (vec){0};                                                         \
+    for (int64_t i = 0; i < rows; i++) {                                                                        \
+      const int64_t at = i*pitch;                                                                               \
+      const real *z = g + i*row;                                                                                \
+      for (int64_t j = 0; j < whole; j += LANES) {                                                              \
+        vec v[M];                                                                                               \
+        for (int m = 0; m < M; m++) v[m] = *(const vec *)(z + m*channel + j);                                   \
+        for (int r = 0; r < R; r++) {                                                                           \
+          const vec u = *(const vec *)(x[r] + at + j);                                                          \
+          for (int m = 0; m < M; m++) sum[r][m] += u*v[m];                                                      \
+        }                                                                                                       \
+      }                                                                                                         \
+      if (whole == columns) continue;                                                                           \
+      vec v[M];                                                                                                 \
+      for (int m = 0; m < M; m++) v[m] = masked(z + m*channel + whole, tail);                                   \
+      for (int r = 0; r < R; r++) {                                                                             \
+        const vec u = masked(x[r] + at + whole, tail);                                                          \
+        for (int m = 0; m < M; m++) sum[r][m] += u*v[m];                                                        \
+      }                                                                                                         \
+    }                                                                                                           \
+    for (int r = 0; r < R; r++)                                                                                 \
+      for (int m = 0; m < M; m++) y[r*M + m] = sum[r][m];                                                       \
+  }
+#if PL_ISA_ID == 2
+enum { PLACES = 8, ROWS = 3 };
+DOTS(8, 3) DOTS(8, 2) DOTS(8, 1)
+#else
+enum { PLACES = 4, ROWS = 2 };
+DOTS(4, 2) DOTS(4, 1)
+#endif
+
+static real total(vec v) {
+  real t[LANES];
+  *(vec *)t = v;
+  for (int n = LANES/2; n; n /= 2)
+    for (int l = 0; l < n; l++) t[l] += t[l + n];
+  return t[0];
+}
+
+/* Adds the box's part to rows {rows, terms} of y. */
+static void add_box(const conv_args *a, const place *p, const real *g, int64_t rows, real *y) {
+  const conv_axis *s = a->axis;
+  const int64_t row = s[2].out, channel = s[0].out*s[1].out*row;
+  vec sum[PLACES*ROWS];
+  for (int64_t m = 0; m < rows; m += ROWS) {
+    const int64_t r = rows - m < ROWS ? rows - m : ROWS;
+    for (int64_t k = 0; k < a->terms; k += PLACES) {
+      const real *x[PLACES], *z = g + m*channel;
+      for (int64_t t = 0; t < PLACES; t++) x[t] = (const real *)a->work + a->offset[k + t < a->terms ? k + t : k];
+#if PL_ISA_ID == 2
+      if (r == 3) dots_8_3(x, p->pitch, z, row, channel, p->size[1], p->size[2], sum);
+      else if (r == 2) dots_8_2(x, p->pitch, z, row, channel, p->size[1], p->size[2], sum);
+      else dots_8_1(x, p->pitch, z, row, channel, p->size[1], p->size[2], sum);
+#else
+      if (r == 2) dots_4_2(x, p->pitch, z, row, channel, p->size[1], p->size[2], sum);
+      else dots_4_1(x, p->pitch, z, row, channel, p->size[1], p->size[2], sum);
+#endif
+      for (int64_t t = 0; t < PLACES && k + t < a->terms; t++)
+        for (int64_t j = 0; j < r; j++) y[(m + j)*a->terms + k + t] += total(sum[t*r + j]);
+    }
+  }
+}
+
+typedef conv_args conv_weights_args;
+PL_ROW_KERNEL(conv_weights) {
+  const conv_axis *s = a.axis;
+  const int64_t boxes = s[0].boxes*s[1].boxes*s[2].boxes, group = i/a.blocks % a.groups, piece = i/a.blocks/a.groups;
+  const int64_t from = i % a.blocks*a.block, rows = a.rows - from < a.block ? a.rows - from : a.block;
+  const int64_t first = piece*a.depth, last = first + a.depth < a.batch*boxes ? first + a.depth : a.batch*boxes;
+  real *y = (real *)a.y + ((piece*a.groups + group)*a.rows + from)*a.terms;
+  for (int64_t k = 0; k < rows*a.terms; k++) y[k] = 0;
+  for (int64_t b = first; b < last; b++) {
+    const place p = place_of(&a, b % boxes);
+    const int64_t image = b/boxes*a.groups + group;
+    copy_box(&a, &p, image*a.channels);
+    add_box(&a, &p, (const real *)a.w + (((image*a.rows + from)*s[0].out + p.lo[0])*s[1].out + p.lo[1])*s[2].out + p.lo[2], rows, y);
+  }
+}
+#endif
+
+/* ---- the largest of windows ---- */
+
+#if PL_DTYPE_ID <= 2
+#if PL_FLOATING
+#define IS_NAN(x) ((x) != (x))
+#else
+#define IS_NAN(x) 0
+#endif
+typedef pool_args pool_places_args;
+PL_ROW_KERNEL(pool_places) {
+  const int64_t plane = a.in[0]*a.in[1]*a.in[2];
+  const real *x = (const real *)a.x + i*plane;
+  int64_t *y = a.y + i*a.out[0]*a.out[1]*a.out[2];
+  for (int64_t j = 0; j < a.out[0]*a.out[1]*a.out[2]; j++) {
+    int64_t at[3] = {j/a.out[2]/a.out[1], j/a.out[2] % a.out[1], j % a.out[2]}, lo[3], hi[3];
+    for (int d = 0; d < 3; d++) {
+      lo[d] = at[d]*a.stride[d] - a.before[d];
+      hi[d] = lo[d] + a.window[d] < a.in[d] ? lo[d] + a.window[d] : a.in[d];
+      if (lo[d] < 0) lo[d] = 0;
+    }
+    int64_t best = (lo[0]*a.in[1] + lo[1])*a.in[2] + lo[2];
+    for (int64_t p = lo[0]; p < hi[0]; p++)
+      for (int64_t q = lo[1]; q < hi[1]; q++)
+        for (int64_t r = lo[2], k = (p*a.in[1] + q)*a.in[2] + lo[2]; r < hi[2]; r++, k++)
+          best = x[k] > x[best] || (IS_NAN(x[k]) && !IS_NAN(x[best])) ? k : best;
+    y[j] = i*plane + best + 1;
+  }
+}
+#endif
