@@ -179,6 +179,13 @@ typedef int32_t lane_bits;
 typedef lane_bits mask __attribute__((vector_size(WIDTH), aligned(sizeof(real)), may_alias));
 FUSED static inline vec masked(const real *x, mask m) { return (vec)(*(const mask *)x & m); }
 
+/* Else the compiler reads it again for each product. */
+#if defined __x86_64__
+#define IN_REGISTER(u) __asm__("" : "+v"(u))
+#else
+#define IN_REGISTER(u) (void)0
+#endif
+
 /* Sums over the box of the copy at R places times M rows of g; {R, M} vectors. */
 #define DOTS(R, M)                                                                                              \
   FUSED static void dots_##R##_##M(const real *const *x, int64_t pitch, const real *g, int64_t row, int64_t channel, int64_t rows, int64_t columns, vec *y) { \
@@ -195,7 +202,8 @@ FUSED static inline vec masked(const real *x, mask m) { return (vec)(*(const mas
         vec v[M];                                                                                               \
         for (int m = 0; m < M; m++) v[m] = *(const vec *)(z + m*channel + j);                                   \
         for (int r = 0; r < R; r++) {                                                                           \
-          const vec u = *(const vec *)(x[r] + at + j);                                                          \
+          vec u = *(const vec *)(x[r] + at + j);                                                                \
+          IN_REGISTER(u);                                                                                       \
           for (int m = 0; m < M; m++) sum[r][m] += u*v[m];                                                      \
         }                                                                                                       \
       }                                                                                                         \
@@ -218,12 +226,25 @@ enum { PLACES = 4, ROWS = 2 };
 DOTS(4, 2) DOTS(4, 1)
 #endif
 
-static real total(vec v) {
-  real t[LANES];
-  *(vec *)t = v;
-  for (int n = LANES/2; n; n /= 2)
-    for (int l = 0; l < n; l++) t[l] += t[l + n];
-  return t[0];
+/* Of all lanes, by halves. */
+typedef real half_vec __attribute__((vector_size(32), aligned(sizeof(real)), may_alias));
+typedef real quarter_vec __attribute__((vector_size(16), aligned(sizeof(real)), may_alias));
+static inline real total(const vec *v) {
+#if WIDTH == 64
+  const half_vec h = ((const half_vec *)v)[0] + ((const half_vec *)v)[1];
+#elif WIDTH == 32
+  const half_vec h = *(const half_vec *)v;
+#endif
+#if WIDTH >= 32
+  const quarter_vec q = ((const quarter_vec *)&h)[0] + ((const quarter_vec *)&h)[1];
+#else
+  const quarter_vec q = *(const quarter_vec *)v;
+#endif
+#if PL_DTYPE_ID == 0
+  return q[0] + q[1];
+#else
+  return (q[0] + q[2]) + (q[1] + q[3]);
+#endif
 }
 
 /* Adds the box's part to rows {rows, terms} of y. */
@@ -245,7 +266,7 @@ static void add_box(const conv_args *a, const place *p, const real *g, int64_t r
       else dots_4_1(x, p->pitch, z, row, channel, p->size[1], p->size[2], sum);
 #endif
       for (int64_t t = 0; t < PLACES && k + t < a->terms; t++)
-        for (int64_t j = 0; j < r; j++) y[(m + j)*a->terms + k + t] += total(sum[t*r + j]);
+        for (int64_t j = 0; j < r; j++) y[(m + j)*a->terms + k + t] += total(&sum[t*r + j]);
     }
   }
 }
