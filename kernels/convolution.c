@@ -117,20 +117,19 @@ static void panel(const conv_args *a, const real *w, int64_t rows, const real *c
 #endif
 }
 
-/* Lanes of a vector at q of the copy go to their places of y: as many as lie in the box. */
-static void put(const conv_args *a, const place *p, const real *sum, int64_t q, int64_t lanes, real *y) {
+/* Lanes of a vector from a row and column of the copy on go to their places of y: as many as lie in the box. */
+typedef struct { int64_t row, column, lanes; } span;
+static inline void put(const conv_args *a, const place *p, const real *sum, span v, real *y) {
   const conv_axis *h = &a->axis[1], *w = &a->axis[2];
-  while (lanes > 0) {
-    const int64_t row = q/p->pitch, column = q - row*p->pitch, rest = p->size[2] - column;
-    const int64_t n = rest < lanes ? rest : lanes, skip = p->pitch - column;
-    if (row >= p->size[1]) return;
-    real *to = y + (h->out_first + (p->lo[1] + row)*h->out_stride)*w->out + w->out_first + (p->lo[2] + column)*w->out_stride;
+  for (; v.lanes > 0 && v.row < p->size[1]; v.row++) {
+    const int64_t rest = p->size[2] - v.column, n = rest < v.lanes ? rest : v.lanes, used = p->pitch - v.column;
+    real *to = y + (h->out_first + (p->lo[1] + v.row)*h->out_stride)*w->out + w->out_first + (p->lo[2] + v.column)*w->out_stride;
     if (n == LANES && w->out_stride == 1) *(vec *)to = *(const vec *)sum;
     else
       for (int64_t l = 0; l < n; l++) to[l*w->out_stride] = sum[l];
-    q += skip;
-    sum += skip;
-    lanes -= skip;
+    sum += used;
+    v.lanes -= used;
+    v.column = 0;
   }
 }
 
@@ -152,19 +151,19 @@ PL_ROW_KERNEL(conv_forward) {
   for (int64_t v = 0; v < vectors; v += GROUP) {
     const int64_t n = vectors - v < GROUP ? vectors - v : GROUP;
     const real *x[GROUP];
-    int64_t q[GROUP];
+    span at[GROUP];
     vec sum[PANEL*GROUP];
     for (int64_t k = 0; k < GROUP; k++) {
-      const int64_t u = k < n ? v + k : v;
-      q[k] = run ? u*LANES : u/each*p.pitch + u % each*LANES;
-      x[k] = (const real *)a.work + q[k];
+      const int64_t u = k < n ? v + k : v, row = run ? u*LANES/p.pitch : u/each, column = run ? u*LANES - row*p.pitch : (u - row*each)*LANES;
+      at[k] = (span){row, column, run || column + LANES <= p.size[2] ? LANES : p.size[2] - column};
+      x[k] = (const real *)a.work + row*p.pitch + column;
     }
     for (int64_t m = 0; m < rows; m += PANEL) {
       const int64_t r = rows - m < PANEL ? rows - m : PANEL;
       panel(&a, w + m*a.terms, r, x, n, sum);
       for (int64_t j = 0; j < r; j++)
         for (int64_t k = 0; k < n; k++)
-          put(&a, &p, (const real *)&sum[j*GROUP + k], q[k], run || q[k] % p.pitch + LANES <= p.size[2] ? LANES : p.size[2] - q[k] % p.pitch, y + (m + j)*plane);
+          put(&a, &p, (const real *)&sum[j*GROUP + k], at[k], y + (m + j)*plane);
     }
   }
 }

@@ -220,6 +220,7 @@ static pl_value apart(pl_context *c, int rank, int64_t a, int64_t b, int64_t d, 
   return v;
 }
 SAMPLE(pool_places) {
+  (void)r;
   s->n = 1;
   if (k > 0) return false;
   s->in[0] = apart(c, 4, 2, 3, 4, 4);
@@ -227,6 +228,7 @@ SAMPLE(pool_places) {
   return true;
 }
 SAMPLE(pool) {
+  (void)r;
   s->n = 1;
   s->attrs[1] = s->attrs[2] = PL_INTS(-1, NULL);
   list(s, WINDOW, 1, 2, 0, 0);
