@@ -162,6 +162,17 @@ static double copy_size(const conv_args *a) {
   return n;
 }
 static int64_t halved(int64_t n, int64_t grain) { return ((n + 1) / 2 + grain - 1) / grain * grain; }
+/* Halves the box along an axis, unless its margins would then cost too much: they are copied for each box. */
+static bool halve(conv_args *a, int d, int64_t grain) {
+  conv_axis *s = a->axis;
+  int64_t old = s[d].box;
+  s[d].box = halved(old, grain);
+  double each = 2 * (double)(a->channels * (s[0].box + s[0].reach)) + (double)a->rows * (double)a->terms / 2;
+  for (int i = 0; i < 3; i++) each *= (double)s[i].phases;
+  if (copy_size(a) <= each * (double)(s[1].box * s[2].box)) return true;
+  s[d].box = old;
+  return false;
+}
 static void choose_boxes(job *j) {
   conv_args *a = &j->a;
   conv_axis *s = a->axis;
@@ -169,14 +180,14 @@ static void choose_boxes(job *j) {
   s[0].box = 1;
   s[1].box = s[1].count;
   s[2].box = s[2].count < ROW ? s[2].count : ROW;
-  while (size * copy_size(a) > BOX_BYTES && s[1].box > 1) s[1].box = halved(s[1].box, 1);
-  while (size * copy_size(a) > BOX_BYTES && s[2].box > LEAST_ROW) s[2].box = halved(s[2].box, 16);
+  while (size * copy_size(a) > BOX_BYTES && s[1].box > 1 && halve(a, 1, 1)) continue;
+  while (size * copy_size(a) > BOX_BYTES && s[2].box > LEAST_ROW && halve(a, 2, 16)) continue;
   for (;;) {
     for (int d = 0; d < 3; d++) s[d].boxes = (s[d].count + s[d].box - 1) / s[d].box;
     bool few = a->batch * a->groups * boxes_of(a) < UNITS && work * (double)(s[1].box * s[2].box) > WORTH_UNITS;
-    if (few && s[1].box > 4) s[1].box = halved(s[1].box, 1);
-    else if (few && s[2].box > 2 * LEAST_ROW) s[2].box = halved(s[2].box, 16);
-    else break;
+    if (few && s[1].box > 4 && halve(a, 1, 1)) continue;
+    if (few && s[2].box > 2 * LEAST_ROW && halve(a, 2, 16)) continue;
+    break;
   }
   a->block = a->rows;
   while (a->batch * a->groups * boxes_of(a) * ((a->rows + a->block - 1) / a->block) < UNITS && a->block > 16)
@@ -416,7 +427,7 @@ bool pl_triple_of(const pl_call *call, int attr, int axes, int64_t least, int64_
   const pl_attr *list = &call->attrs[attr];
   const char *name = call->op->attrs[attr].name;
   *out = missing;
-  if (list->n < 0) return true;
+  if (list->n <= 0) return true; /* {} is no option */
   if (list->n != 1 && list->n != axes) {
     pl_window_error(call, "%s is one number, or one for each of %d axes, not %d numbers", name, axes, list->n);
     return false;
@@ -425,7 +436,7 @@ bool pl_triple_of(const pl_call *call, int attr, int axes, int64_t least, int64_
     int a = d - (3 - axes);
     out->at[d] = a < 0 ? standard : list->list[list->n == 1 ? 0 : a];
     if (out->at[d] >= (a < 0 ? 0 : least) && out->at[d] <= INT32_MAX) continue;
-    pl_window_error(call, "%s is at least %lld, not %lld", name, (long long)least, (long long)out->at[d]);
+    pl_window_error(call, "%s is %lld to 2^31 - 1, not %lld", name, (long long)least, (long long)out->at[d]);
     return false;
   }
   return true;
