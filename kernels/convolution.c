@@ -57,7 +57,8 @@ static void copy_row(const real *x, const conv_axis *s, int64_t at, int64_t n, r
   for (int64_t j = hi; j < n; j++) y[j] = 0;
 }
 
-static void copy_box(const conv_args *a, const place *p, int64_t first_channel) {
+/* Returns where the rest of the work space begins. */
+static real *copy_box(const conv_args *a, const place *p, int64_t first_channel) {
   const conv_axis *d = a->axis, *h = d + 1, *w = d + 2;
   const int64_t rows = h->box + h->reach, deep = d->box + d->reach, count = d->in*h->in*w->in;
   const conv_axis nothing = {.in = 0, .stride = 1};
@@ -75,6 +76,7 @@ static void copy_box(const conv_args *a, const place *p, int64_t first_channel) 
     }
   }
   for (int64_t j = 0; j < LANES; j++) y[j] = 0; /* the last vector may reach beyond */
+  return y + LANES;
 }
 
 /* ---- y ---- */
@@ -97,7 +99,7 @@ static void copy_box(const conv_args *a, const place *p, int64_t first_channel) 
   }
 TILE(2, 6) TILE(1, 6)
 #if PL_ISA_ID == 2
-TILE(8, 3) TILE(4, 6)
+TILE(8, 3) TILE(8, 2) TILE(8, 1) TILE(4, 6)
 #else
 TILE(4, 3)
 #endif
@@ -109,7 +111,10 @@ static void panel(const conv_args *a, const real *w, int64_t rows, const real *c
 #if PL_ISA_ID == 2
   else if (rows <= 4) tile_4_6(a, w, x, y);
   else
-    for (int64_t v = 0; v < n; v += 3) tile_8_3(a, w, x + v, y + v);
+    for (int64_t v = 0; v < n; v += 3)
+      if (n - v >= 3) tile_8_3(a, w, x + v, y + v);
+      else if (n - v == 2) tile_8_2(a, w, x + v, y + v);
+      else tile_8_1(a, w, x + v, y + v);
 #else
   else
     for (int64_t v = 0; v < n; v += 3)
@@ -185,20 +190,24 @@ FUSED static inline vec masked(const real *x, mask m) { return (vec)(*(const mas
 #define IN_REGISTER(u) (void)0
 #endif
 
-/* Sums over the box of the copy at R places times M rows of g; {R, M} vectors. */
+/* What is summed: rows of a box in the copy and in g {channel, row}, of `whole` elements and then masked vectors. */
+typedef struct {
+  const real *g;
+  const mask *masks;
+  int64_t rows, whole, masked, pitch, row, channel;
+} field;
+
+/* Sums over it at R places times M channels of g; {R, M} vectors. */
 #define DOTS(R, M)                                                                                              \
-  FUSED static void dots_##R##_##M(const real *const *x, int64_t pitch, const real *g, int64_t row, int64_t channel, int64_t rows, int64_t columns, vec *y) { \
-    vec sum[R][M];                                                                                              \
-    mask tail;                                                                                                  \
-    const int64_t whole = columns/LANES*LANES;                                                                  \
-    for (int l = 0; l < LANES; l++) tail[l] = whole + l < columns ? -1 : 0;                                     \
+  FUSED static void dots_##R##_##M(const field *f, const real *const *x, const real *g, vec *y) {               \
+    vec sum[R][M], v[M];                                                                                        \
+    const int64_t whole = f->whole, channel = f->channel;                                                       \
     for (int r = 0; r < R; r++)                                                                                 \
       for (int m = 0; m < M; m++) sum[r][m] = (vec){0};                                                         \
-    for (int64_t i = 0; i < rows; i++) {                                                                        \
-      const int64_t at = i*pitch;                                                                               \
-      const real *z = g + i*row;                                                                                \
+    for (int64_t i = 0; i < f->rows; i++) {                                                                     \
+      const int64_t at = i*f->pitch;                                                                            \
+      const real *z = g + i*f->row;                                                                             \
       for (int64_t j = 0; j < whole; j += LANES) {                                                              \
-        vec v[M];                                                                                               \
         for (int m = 0; m < M; m++) v[m] = *(const vec *)(z + m*channel + j);                                   \
         for (int r = 0; r < R; r++) {                                                                           \
           vec u = *(const vec *)(x[r] + at + j);                                                                \
@@ -206,12 +215,14 @@ FUSED static inline vec masked(const real *x, mask m) { return (vec)(*(const mas
           for (int m = 0; m < M; m++) sum[r][m] += u*v[m];                                                      \
         }                                                                                                       \
       }                                                                                                         \
-      if (whole == columns) continue;                                                                           \
-      vec v[M];                                                                                                 \
-      for (int m = 0; m < M; m++) v[m] = masked(z + m*channel + whole, tail);                                   \
-      for (int r = 0; r < R; r++) {                                                                             \
-        const vec u = masked(x[r] + at + whole, tail);                                                          \
-        for (int m = 0; m < M; m++) sum[r][m] += u*v[m];                                                        \
+      for (int64_t k = 0; k < f->masked; k++) {                                                                 \
+        const int64_t j = whole + k*LANES;                                                                      \
+        const mask inside = f->masks[k];                                                                        \
+        for (int m = 0; m < M; m++) v[m] = masked(z + m*channel + j, inside);                                   \
+        for (int r = 0; r < R; r++) {                                                                           \
+          const vec u = masked(x[r] + at + j, inside);                                                          \
+          for (int m = 0; m < M; m++) sum[r][m] += u*v[m];                                                      \
+        }                                                                                                       \
       }                                                                                                         \
     }                                                                                                           \
     for (int r = 0; r < R; r++)                                                                                 \
@@ -246,23 +257,41 @@ static inline real total(const vec *v) {
 #endif
 }
 
-/* Adds the box's part to rows {rows, terms} of y. */
-static void add_box(const conv_args *a, const place *p, const real *g, int64_t rows, real *y) {
+/* The box in g and in the copy: row by row, the rest of a row masked; or, where rows are short, g is copied in rows as long
+ * as those of the copy, and all run through with what lies between them masked. */
+static field field_of(const conv_args *a, const place *p, const real *g, int64_t channels, real *work) {
   const conv_axis *s = a->axis;
-  const int64_t row = s[2].out, channel = s[0].out*s[1].out*row;
+  const int64_t rest = p->size[2] % LANES, span = p->size[1]*p->pitch, through = (span + LANES - 1)/LANES;
+  mask *masks = (mask *)work;
+  field f = {.g = g, .masks = masks, .rows = p->size[1], .whole = p->size[2] - rest, .masked = rest > 0, .pitch = p->pitch,
+             .row = s[2].out, .channel = s[0].out*s[1].out*s[2].out};
+  if (4*through > 3*p->size[1]*((p->size[2] + LANES - 1)/LANES)) {
+    for (int64_t l = 0; l < LANES; l++) masks[0][l] = l < rest ? -1 : 0;
+    return f;
+  }
+  for (int64_t l = 0; l < through*LANES; l++) ((lane_bits *)masks)[l] = l < span && l % p->pitch < p->size[2] ? -1 : 0;
+  real *copy = work + through*LANES;
+  for (int64_t m = 0; m < channels; m++)
+    for (int64_t i = 0; i < p->size[1]; i++)
+      for (int64_t j = 0; j < p->size[2]; j++) copy[m*through*LANES + i*p->pitch + j] = g[m*f.channel + i*f.row + j];
+  return (field){.g = copy, .masks = masks, .rows = 1, .masked = through, .channel = through*LANES};
+}
+
+/* Adds the box's part to rows {rows, terms} of y. */
+static void add_box(const conv_args *a, const field *f, int64_t rows, real *y) {
   vec sum[PLACES*ROWS];
   for (int64_t m = 0; m < rows; m += ROWS) {
     const int64_t r = rows - m < ROWS ? rows - m : ROWS;
+    const real *x[PLACES], *g = f->g + m*f->channel;
     for (int64_t k = 0; k < a->terms; k += PLACES) {
-      const real *x[PLACES], *z = g + m*channel;
       for (int64_t t = 0; t < PLACES; t++) x[t] = (const real *)a->work + a->offset[k + t < a->terms ? k + t : k];
 #if PL_ISA_ID == 2
-      if (r == 3) dots_8_3(x, p->pitch, z, row, channel, p->size[1], p->size[2], sum);
-      else if (r == 2) dots_8_2(x, p->pitch, z, row, channel, p->size[1], p->size[2], sum);
-      else dots_8_1(x, p->pitch, z, row, channel, p->size[1], p->size[2], sum);
+      if (r == 3) dots_8_3(f, x, g, sum);
+      else if (r == 2) dots_8_2(f, x, g, sum);
+      else dots_8_1(f, x, g, sum);
 #else
-      if (r == 2) dots_4_2(x, p->pitch, z, row, channel, p->size[1], p->size[2], sum);
-      else dots_4_1(x, p->pitch, z, row, channel, p->size[1], p->size[2], sum);
+      if (r == 2) dots_4_2(f, x, g, sum);
+      else dots_4_1(f, x, g, sum);
 #endif
       for (int64_t t = 0; t < PLACES && k + t < a->terms; t++)
         for (int64_t j = 0; j < r; j++) y[(m + j)*a->terms + k + t] += total(&sum[t*r + j]);
@@ -281,8 +310,10 @@ PL_ROW_KERNEL(conv_weights) {
   for (int64_t b = first; b < last; b++) {
     const place p = place_of(&a, b % boxes);
     const int64_t image = b/boxes*a.groups + group;
-    copy_box(&a, &p, image*a.channels);
-    add_box(&a, &p, (const real *)a.w + (((image*a.rows + from)*s[0].out + p.lo[0])*s[1].out + p.lo[1])*s[2].out + p.lo[2], rows, y);
+    real *end = copy_box(&a, &p, image*a.channels);
+    const real *g = (const real *)a.w + (((image*a.rows + from)*s[0].out + p.lo[0])*s[1].out + p.lo[1])*s[2].out + p.lo[2];
+    const field f = field_of(&a, &p, g, rows, end);
+    add_box(&a, &f, rows, y);
   }
 }
 #endif
