@@ -57,12 +57,10 @@ static void copy_row(const real *x, const conv_axis *s, int64_t at, int64_t n, r
   for (int64_t j = hi; j < n; j++) y[j] = 0;
 }
 
-/* Returns where the rest of the work space begins. */
-static real *copy_box(const conv_args *a, const place *p, int64_t first_channel) {
+static void copy_box(const conv_args *a, const place *p, int64_t first_channel, real *y) {
   const conv_axis *d = a->axis, *h = d + 1, *w = d + 2;
   const int64_t rows = h->box + h->reach, deep = d->box + d->reach, count = d->in*h->in*w->in;
   const conv_axis nothing = {.in = 0, .stride = 1};
-  real *y = (real *)a->work;
   for (int64_t c = 0; c < a->channels; c++) {
     const real *x = (const real *)a->x + (first_channel + c)*count;
     for (int64_t phase = 0; phase < d->phases*h->phases*w->phases; phase++) {
@@ -76,7 +74,6 @@ static real *copy_box(const conv_args *a, const place *p, int64_t first_channel)
     }
   }
   for (int64_t j = 0; j < LANES; j++) y[j] = 0; /* the last vector may reach beyond */
-  return y + LANES;
 }
 
 /* ---- y ---- */
@@ -144,7 +141,7 @@ PL_ROW_KERNEL(conv_forward) {
   const int64_t boxes = s[0].boxes*s[1].boxes*s[2].boxes, block = i/boxes % a.blocks, group = i/boxes/a.blocks;
   const int64_t from = block*a.block, rows = a.rows - from < a.block ? a.rows - from : a.block;
   const place p = place_of(&a, i % boxes);
-  copy_box(&a, &p, group*a.channels);
+  copy_box(&a, &p, group*a.channels, (real *)a.work);
   /* Vectors begin anew in each row, or run through the rows and their margins, whichever are fewer. */
   const int64_t each = (p.size[2] + LANES - 1)/LANES, apart = each*p.size[1];
   const int64_t through = ((p.size[1] - 1)*p.pitch + p.size[2] + LANES - 1)/LANES;
@@ -257,24 +254,31 @@ static inline real total(const vec *v) {
 #endif
 }
 
-/* The box in g and in the copy: row by row, the rest of a row masked; or, where rows are short, g is copied in rows as long
- * as those of the copy, and all run through with what lies between them masked. */
-static field field_of(const conv_args *a, const place *p, const real *g, int64_t channels, real *work) {
+/* Vectors of a box in rows as long as those of the copy, where that takes clearly fewer than row by row; else 0. */
+static int64_t run_through(const place *p) {
+  const int64_t through = (p->size[1]*p->pitch + LANES - 1)/LANES, apart = p->size[1]*((p->size[2] + LANES - 1)/LANES);
+  return 4*through <= 3*apart ? through : 0;
+}
+/* The box in g, row by row, the rest of a row masked. */
+static field rows_of(const conv_args *a, const place *p, const real *g, mask *masks) {
   const conv_axis *s = a->axis;
-  const int64_t rest = p->size[2] % LANES, span = p->size[1]*p->pitch, through = (span + LANES - 1)/LANES;
-  mask *masks = (mask *)work;
-  field f = {.g = g, .masks = masks, .rows = p->size[1], .whole = p->size[2] - rest, .masked = rest > 0, .pitch = p->pitch,
-             .row = s[2].out, .channel = s[0].out*s[1].out*s[2].out};
-  if (4*through > 3*p->size[1]*((p->size[2] + LANES - 1)/LANES)) {
-    for (int64_t l = 0; l < LANES; l++) masks[0][l] = l < rest ? -1 : 0;
-    return f;
-  }
-  for (int64_t l = 0; l < through*LANES; l++) ((lane_bits *)masks)[l] = l < span && l % p->pitch < p->size[2] ? -1 : 0;
-  real *copy = work + through*LANES;
-  for (int64_t m = 0; m < channels; m++)
-    for (int64_t i = 0; i < p->size[1]; i++)
-      for (int64_t j = 0; j < p->size[2]; j++) copy[m*through*LANES + i*p->pitch + j] = g[m*f.channel + i*f.row + j];
-  return (field){.g = copy, .masks = masks, .rows = 1, .masked = through, .channel = through*LANES};
+  const int64_t rest = p->size[2] % LANES;
+  for (int64_t l = 0; l < LANES; l++) masks[0][l] = l < rest ? -1 : 0;
+  return (field){.g = g, .masks = masks, .rows = p->size[1], .whole = p->size[2] - rest, .masked = rest > 0, .pitch = p->pitch,
+                 .row = s[2].out, .channel = s[0].out*s[1].out*s[2].out};
+}
+/* g of some images, in rows as long as those of the copy; what lies between them is masked. */
+static field images_of(const conv_args *a, const place *p, const real *g, int64_t images, int64_t channels, int64_t through, mask *masks) {
+  const conv_axis *s = a->axis;
+  const int64_t n = through*LANES, row = s[2].out, channel = s[0].out*s[1].out*row;
+  real *copy = (real *)masks + n;
+  for (int64_t l = 0; l < n; l++) ((lane_bits *)masks)[l] = l < p->size[1]*p->pitch && l % p->pitch < p->size[2] ? -1 : 0;
+  for (int64_t k = 0; k < images; k++)
+    for (int64_t m = 0; m < channels; m++)
+      for (int64_t i = 0; i < p->size[1]; i++)
+        for (int64_t j = 0; j < p->size[2]; j++)
+          copy[(k*channels + m)*n + i*p->pitch + j] = g[(k*a->groups*a->rows + m)*channel + i*row + j];
+  return (field){.g = copy, .masks = masks, .rows = images, .masked = through, .pitch = a->space, .row = channels*n, .channel = n};
 }
 
 /* Adds the box's part to rows {rows, terms} of y. */
@@ -307,12 +311,15 @@ PL_ROW_KERNEL(conv_weights) {
   const int64_t first = piece*a.depth, last = first + a.depth < a.batch*boxes ? first + a.depth : a.batch*boxes;
   real *y = (real *)a.y + ((piece*a.groups + group)*a.rows + from)*a.terms;
   for (int64_t k = 0; k < rows*a.terms; k++) y[k] = 0;
-  for (int64_t b = first; b < last; b++) {
+  for (int64_t b = first, n; b < last; b += n) {
     const place p = place_of(&a, b % boxes);
-    const int64_t image = b/boxes*a.groups + group;
-    real *end = copy_box(&a, &p, image*a.channels);
+    const int64_t image = b/boxes*a.groups + group, through = run_through(&p);
+    n = !through ? 1 : last - b < a.images ? last - b : a.images;
+    real *work = (real *)a.work;
+    for (int64_t k = 0; k < n; k++) copy_box(&a, &p, (image + k*a.groups)*a.channels, work + k*a.space);
+    mask *masks = (mask *)(work + a.images*a.space);
     const real *g = (const real *)a.w + (((image*a.rows + from)*s[0].out + p.lo[0])*s[1].out + p.lo[1])*s[2].out + p.lo[2];
-    const field f = field_of(&a, &p, g, rows, end);
+    const field f = through ? images_of(&a, &p, g, n, rows, through, masks) : rows_of(&a, &p, g, masks);
     add_box(&a, &f, rows, y);
   }
 }

@@ -87,13 +87,14 @@ enum { PL_CONV_PANEL = 8 };
 /* y {batch, groups, rows, out...} = the sum over `terms` of w times x {batch, groups, channels, in...}, whose box is copied to
  * `work`, where term t of output 0 lies at offset[t]. w: panels of PL_CONV_PANEL rows, {panel, term, row}. conv_weights: w is
  * the adjoint of y, and y gets the sums over positions, {piece, groups, rows, terms}; a piece is `depth` boxes of the
- * batch. A unit of work has `block` rows. */
+ * batch, whose images, where they are one box, are summed `images` at a time, `space` apart in `work`. A unit of work has
+ * `block` rows. */
 typedef struct {
   const void *x, *w;
   void *y, *work;
   const int64_t *offset;
   conv_axis axis[3];
-  int64_t batch, groups, channels, rows, terms, block, blocks, depth;
+  int64_t batch, groups, channels, rows, terms, block, blocks, depth, images, space;
 } conv_args;
 
 /* The place of the largest in each window of rows {in} -> {out}: flat, 1-based; i = row. */

@@ -154,7 +154,7 @@ static void adjoint_axis(job *j, int d, const pl_attr *attrs, int64_t in, int64_
 
 /* Boxes whose copies fit in the second cache with room for weights, and several units of work for threads; of sizes
  * alone. */
-enum { BOX_BYTES = 3 << 17, ROW = 4096, LEAST_ROW = 128, UNITS = 8, WORTH_UNITS = 1 << 17 };
+enum { BOX_BYTES = 3 << 17, IMAGES_BYTES = 1 << 20, ROW = 4096, LEAST_ROW = 128, UNITS = 8, WORTH_UNITS = 1 << 17 };
 
 static double copy_size(const conv_args *a) {
   double n = (double)a->channels;
@@ -246,16 +246,23 @@ static void on_thread(const void *args, int64_t lo, int64_t hi) {
   a.work = (char *)a.work + (size_t)(omp_get_thread_num() % j->c->threads) * j->bytes;
   j->kernel(&a, lo, hi);
 }
-/* Work space of each thread: the copy of x, and, with a mask, that of so many channels of y's adjoint, whose rows are
- * then short. */
-static bool copies(job *j, int64_t channels) {
+/* Work space of each thread: copies of some images of x and, where their rows are short, of so many channels of y's
+ * adjoint, with a mask. */
+static bool copies(job *j, int64_t images, int64_t channels) {
   enum { VECTOR = 16, SHORT = 4 * VECTOR };
-  const conv_axis *s = j->a.axis;
+  conv_args *a = &j->a;
+  const conv_axis *s = a->axis;
+  bool several = s[2].box <= SHORT && boxes_of(a) == 1;
+  double size = (double)pl_dtype_size(j->dtype), space = copy_size(a) + VECTOR;
+  double plane = (double)s[1].box * (double)(s[2].box + s[2].reach) + VECTOR;
+  a->images = several ? (int64_t)(IMAGES_BYTES / (size * space)) : 1;
+  if (a->images > images) a->images = images;
+  if (a->images < 1) a->images = 1;
+  a->space = space < 0x1p44 ? (int64_t)space : 0;
   if (s[2].box > SHORT) channels = 0;
-  double plane = (double)s[1].box * (double)(s[2].box + s[2].reach) + VECTOR; /* with a mask */
-  double bytes = (copy_size(&j->a) + VECTOR + (double)(channels + 1) * plane) * (double)pl_dtype_size(j->dtype);
+  double bytes = size * ((double)a->images * (space + (double)channels * plane) + plane);
   j->bytes = bytes < 0x1p44 ? ((size_t)bytes + 127) & ~(size_t)63 : (size_t)1 << 44;
-  return (j->a.work = pl_memory_new(j->c, j->bytes * (size_t)j->c->threads)) != NULL;
+  return (a->work = pl_memory_new(j->c, j->bytes * (size_t)j->c->threads)) != NULL;
 }
 
 /* y from x and packed weights, for one set of taps. */
@@ -267,7 +274,7 @@ static void run_forward(job *j) {
   a->terms = a->channels * j->taps[0].n * j->taps[1].n * j->taps[2].n;
   choose_boxes(j);
   int64_t panels = a->groups * ((a->rows + PL_CONV_PANEL - 1) / PL_CONV_PANEL), each = a->terms * PL_CONV_PANEL;
-  if (copies(j, 0) && list_terms(j) &&
+  if (copies(j, 1, 0) && list_terms(j) &&
       (j->packed = pl_memory_new(c, (size_t)(panels * each) * pl_dtype_size(j->dtype) + 64))) {
     pl_for(c, pack, j, panels, 1, (double)each);
     a->w = j->packed;
@@ -368,7 +375,7 @@ static void conv_weights_run(const pl_call *call, pl_slot **out) {
   parts = (units + a->depth - 1) / a->depth;
   char *sums = parts > 1 ? pl_memory_new(c, (size_t)parts * bytes + 64) : NULL;
   a->y = parts > 1 ? sums : out[0]->data;
-  if (a->y && copies(&j, a->block) && list_terms(&j)) {
+  if (a->y && copies(&j, a->depth, a->block) && list_terms(&j)) {
     j.kernel = PL_KERNEL_OF(conv_weights, j.dtype);
     double flops = (double)a->block * (double)a->terms * (double)(a->axis[1].box * a->axis[2].box);
     pl_for(c, on_thread, &j, parts * a->groups * a->blocks, 1, (double)a->depth * (flops / 8 + copy_size(a)));
