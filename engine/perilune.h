@@ -178,7 +178,7 @@ typedef struct {
   double standard; /* the default of a number; a list that is not given has n = -1 */
 } pl_attr_spec;
 
-enum { PL_MAX_ATTRS = 4 };
+enum { PL_MAX_ATTRS = 6 };
 
 PL_API const pl_op *pl_op_find(const char *name);
 PL_API const pl_op *pl_op_at(int i); /* NULL past the last */

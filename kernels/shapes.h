@@ -81,6 +81,37 @@ typedef struct {
   int64_t one[2];
 } random_args;
 
+/* One axis of a convolution. Output j (of count) stands at out_first + j*out_stride of y's `out` elements and reads x, which
+ * is 0 beyond its `in` elements, at first + (j + shift)*stride + phase for each tap: shift <= reach, phase < phases. Outputs
+ * are made in boxes of `box`. */
+typedef struct {
+  int64_t in, stride, first, phases, reach;
+  int64_t count, out, out_first, out_stride;
+  int64_t box, boxes;
+} conv_axis;
+
+enum { PL_CONV_PANEL = 8 };
+
+/* y {batch, groups, rows, out...} = the sum over `terms` of w times x {batch, groups, channels, in...}, whose box is copied to
+ * `work`, where term t of output 0 lies at offset[t]. w: panels of PL_CONV_PANEL rows, {panel, term, row}. conv_weights: w is
+ * the adjoint of y, and y gets the sums over positions, {piece, groups, rows, terms}; a piece is `depth` boxes of the
+ * batch, whose images, where they are one box, are summed `images` at a time, `space` apart in `work`. A unit of work has
+ * `block` rows. */
+typedef struct {
+  const void *x, *w;
+  void *y, *work;
+  const int64_t *offset;
+  conv_axis axis[3];
+  int64_t batch, groups, channels, rows, terms, block, blocks, depth, images, space;
+} conv_args;
+
+/* The place of the largest in each window of rows {in} -> {out}: flat, 1-based; i = row. */
+typedef struct {
+  const void *x;
+  int64_t *y;
+  int64_t in[3], out[3], window[3], stride[3], before[3];
+} pool_args;
+
 typedef struct {
   void *y;
   double start, step, last; /* last: exact last element */

@@ -400,6 +400,13 @@ static int read_attr(lua_State *L, const pl_op *op, const pl_attr_spec *spec, in
   return taken;
 }
 
+/* What an attribute is when it is not given. */
+static pl_attr standard_of(const pl_attr_spec *spec) {
+  if (spec->kind == PL_AS_REAL) return PL_REALV(spec->standard);
+  if (spec->kind == PL_AS_AXES || spec->kind == PL_AS_INTS) return PL_INTS(-1, NULL);
+  return PL_INT((int64_t)spec->standard);
+}
+
 static bool has_string_key(lua_State *L, int i) {
   for (lua_pushnil(L); lua_next(L, i); lua_pop(L, 1))
     if (lua_type(L, -2) == LUA_TSTRING) {
@@ -467,9 +474,7 @@ static int call_op(lua_State *L) {
         lua_getfield(L, next, specs[k].name);
         if (lua_isnil(L, -1)) {
           if (specs[k].required) fail(L, "%s: %s is missing", name, specs[k].name);
-          attrs[k] = specs[k].kind == PL_AS_REAL   ? PL_REALV(specs[k].standard)
-                     : specs[k].kind == PL_AS_AXES ? PL_INTS(-1, NULL)
-                                                   : PL_INT((int64_t)specs[k].standard);
+          attrs[k] = standard_of(&specs[k]);
         } else {
           read_attr(L, op, &specs[k], lua_gettop(L), lua_gettop(L), &attrs[k], lists[k]);
         }
@@ -484,9 +489,7 @@ static int call_op(lua_State *L) {
     }
     if (next <= top) next++;
     if (s->required) fail(L, "%s: %s is missing", name, s->name);
-    attrs[k] = s->kind == PL_AS_REAL   ? PL_REALV(s->standard)
-               : s->kind == PL_AS_AXES ? PL_INTS(-1, NULL)
-                                       : PL_INT((int64_t)s->standard);
+    attrs[k] = standard_of(s);
   }
   if (next <= top && !specs[0].name && lua_istable(L, next) && has_string_key(L, next)) {
     lua_pushnil(L);

@@ -138,6 +138,61 @@ function pl.bicubic(x, y, ...) return core.bicubic({x, y, ...}) end
 ---@return any  {..., p...}
 function pl.trilinear(x, y, z, ...) return core.trilinear({x, y, z, ...}) end
 
+-- Options with the word of `mode` as the flag of that name.
+local function with_mode(what, options, words)
+  if type(options) == "string" then options = {mode = options} end
+  if type(options) ~= "table" or not next(options) then return nil end
+  if options.mode == nil then return options end
+  local copy = {}
+  for key, value in pairs(options) do if key ~= "mode" then copy[key] = value end end
+  for k, word in ipairs(words) do
+    if options.mode == word then
+      if k > 1 then copy[word] = true end -- the first is the default
+      return next(copy) and copy
+    end
+  end
+  core.fail(("%s: mode is %s, not %s"):format(what, table.concat(words, ", "), tostring(options.mode)))
+end
+
+local convolve, correlate = core.convolve, core.correlate
+--- The convolution of x and h, along 1 to 3 axes: "full", "same" (of x's shape) or "valid" (where no margin enters).
+---@param x any
+---@param h any
+---@param mode? string|table  {mode = "full"}
+function pl.convolve(x, h, mode)
+  return convolve(x, h, with_mode("convolve", mode, {"full", "same", "valid"}))
+end
+
+--- The correlation of x and h, along 1 to 3 axes: "full", "same" (of x's shape) or "valid" (where no margin enters).
+---@param x any
+---@param h any
+---@param mode? string|table  {mode = "full"}
+function pl.correlate(x, h, mode)
+  return correlate(x, h, with_mode("correlate", mode, {"full", "same", "valid"}))
+end
+
+local gaussian_filter = core.gaussian_filter
+--- x smoothed along its axes by a Gaussian of standard deviation sigma, one for all axes or a list. Beyond its ends x is
+--- mirrored (mode "reflect": c b a a b c), its "nearest" element, "constant" 0 or periodic ("wrap").
+---@param x any
+---@param sigma number|number[]
+---@param options? table  {mode = "reflect", truncate = 4, axis = all}
+function pl.gaussian_filter(x, sigma, options)
+  options = with_mode("gaussian_filter", options, {"reflect", "nearest", "constant", "wrap"})
+  if type(sigma) ~= "table" then return gaussian_filter(x, sigma, options) end
+  if not core.is_tensor(x) then x = core.tensor(x) end
+  local axes = options and options.axis or {}
+  if type(axes) ~= "table" then axes = {axes} end
+  if not (options and options.axis) then for a = 1, x.rank do axes[a] = a end end
+  if #sigma ~= #axes then core.fail(("gaussian_filter: %d sigmas for %d axes"):format(#sigma, #axes)) end
+  for k, s in ipairs(sigma) do
+    local one = {axis = axes[k]}
+    for key, value in pairs(options or {}) do if key ~= "axis" then one[key] = value end end
+    x = gaussian_filter(x, s, one)
+  end
+  return x
+end
+
 --- f(...) beside the recording: nothing in it is differentiated.
 function pl.constant(f, ...)
   if type(f) ~= "function" then core.fail(("constant needs a function, not %s"):format(type(f))) end
