@@ -9,9 +9,10 @@
 
 /* ---- the table ---- */
 
-static pl_op *const families[] = {pl_ops_elementwise, pl_ops_functions,  pl_ops_reduce,  pl_ops_move,   pl_ops_matmul,
-                                  pl_ops_order,       pl_ops_statistics, pl_ops_arrange, pl_ops_linalg, pl_ops_eigen,
-                                  pl_ops_random,      pl_ops_sparse,     pl_ops_control, pl_ops_loops,  pl_ops_newton};
+static pl_op *const families[] = {pl_ops_elementwise, pl_ops_functions, pl_ops_special, pl_ops_reduce,
+                                  pl_ops_move,        pl_ops_matmul,    pl_ops_order,   pl_ops_statistics,
+                                  pl_ops_arrange,     pl_ops_linalg,    pl_ops_eigen,   pl_ops_random,
+                                  pl_ops_sparse,      pl_ops_control,   pl_ops_loops,   pl_ops_newton};
 enum { FAMILIES = sizeof families / sizeof *families };
 
 extern const pl_kernel_entry __start_pl_kernels[], __stop_pl_kernels[];
@@ -84,7 +85,9 @@ const pl_op *pl_op_find(const char *name) {
 const pl_op *pl_op_need(const char *name) { return pl_op_find(name); }
 const char *pl_op_name(const pl_op *op) { return op->name; }
 pl_op_doc pl_op_help(const pl_op *op) {
-  const char *shapes = op->kind != PL_ELEMENTWISE ? op->shapes : op->inputs == 1 ? "{...} -> {...}" : "inputs broadcast";
+  const char *shapes = op->kind != PL_ELEMENTWISE ? op->shapes
+                       : op->inputs == 1          ? "{...} -> {...}"
+                                                  : "inputs broadcast";
   return (pl_op_doc){op->formula, shapes, op->derivative ? op->derivative : op->no_derivative, op->accuracy,
                      op->source};
 }
