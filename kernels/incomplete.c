@@ -36,7 +36,7 @@ PL_FN double gamma_factor(double a, double x) {
 /* Q = erfc(eta sqrt(a/2))/2 + e^(-a eta^2/2)/sqrt(2 pi a) sum over k of c_k(eta)/a^k, with u = x/a - 1 and
  * eta^2/2 = u - log(1 + u): DLMF 8.12.4 and 8.12.7. In dQ/da both terms have the exponential as a factor. */
 PL_FN incomplete gamma_temme(double a, double x) {
-  const double c[18][12] = { /* Taylor coefficients of c_k, from those of eta^17 on */
+  const double c[17][12] = { /* Taylor coefficients of c_k, from those of eta^16 on */
       {-5.8307721325504251e-11},
       {-2.551419399494625e-11, 4.1627929918425826e-10},
       {9.1476995822367902e-10, -1.0091543710600413e-9},
@@ -71,7 +71,7 @@ PL_FN incomplete gamma_temme(double a, double x) {
   };
   const double u = (x - a)/a, half = u_less_log1p(u), eta = u < 0 ? -sqrt(2*half) : sqrt(2*half);
   double s[12] = {0}, t[12] = {0}; /* c_k(eta) and its derivative */
-  for (int n = 0; n < 18; n++)
+  for (int n = 0; n < 17; n++)
     for (int k = 0; k < 12; k++) {
       t[k] = t[k]*eta + s[k];
       s[k] = s[k]*eta + c[n][k];
