@@ -1,24 +1,10 @@
-/* gamma.h: the gamma function's logarithm and its derivative, in double precision whatever the dtype: `exp`, `log` ...
- * are those of double from here on. */
+/* gamma.h: the gamma function's logarithm and its kin, in double precision whatever the dtype. */
 #ifndef PL_KERNELS_GAMMA_H
 #define PL_KERNELS_GAMMA_H
 
-#include "kernel.h"
+#include "double.h"
 
 #if PL_FLOATING
-#undef exp
-#undef log
-#undef log1p
-#undef expm1
-#undef sin
-#undef cos
-#undef tan
-#undef floor
-#undef fabs
-#undef sqrt
-#undef pow
-#undef erfc
-
 /* log |Gamma(x)|; the C library's, without its global sign. */
 PL_FN double log_gamma(double x) {
 #ifdef __CUDACC__

@@ -27,7 +27,7 @@ PL_FN double log_gamma_1p(double a) {
 PL_FN double gamma_factor(double a, double x) {
   if (a < 20) {
     const double half = exp(-x/2);
-    return half*pow(x, a)/tgamma(a + 1)*half;
+    return half == 0 ? 0 : half*pow(x, a)/tgamma(a + 1)*half;
   }
   const double u = (x - a)/a, half = fabs(u) < 0.35 ? u_less_log1p(u) : u - log(x/a);
   return exp(-a*half - stirling(a))/(2.50662827463100050242*sqrt(a));
@@ -134,7 +134,7 @@ PL_FN incomplete incomplete_gamma(double a, double x) {
   if (a >= 20 && fabs(x - a) < 0.3*a) return gamma_temme(a, x);
   if (x > a && x > 1.5) return gamma_fraction(a, x);
   incomplete g = gamma_series(a, x);
-  if (g.p > 0.75 && x <= 1.5) g.q = gamma_small_q(a, x);
+  if (g.p > 0.75 && x <= 1.5) g.p = 1 - (g.q = gamma_small_q(a, x));
   return g;
 }
 BINARY(gammainc, (real)incomplete_gamma((double)x, (double)z).p)
@@ -143,7 +143,7 @@ BINARY(gammaincc, (real)incomplete_gamma((double)x, (double)z).q)
 PL_FN double density(double a, double x) {
   if (!(x >= 0) || a != a) return 0.0/0.0;
   if (a <= 0 && a == floor(a)) return 0; /* 1/Gamma */
-  if (x > 0) return x - x == 0 ? gamma_factor(a, x)/x*a : 0;
+  if (x > 0) return x - x == 0 && a - a == 0 ? gamma_factor(a, x)/x*a : 0;
   return a < 1 ? 1/tgamma(a)*(1.0/0.0) : a == 1;
 }
 BINARY(gamma_density, (real)density((double)x, (double)z))

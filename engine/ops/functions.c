@@ -109,8 +109,7 @@ PARTIAL(sinc) { /* (cos(pi x) - y)/x, near 0 its series: what cancels there is o
                            8 * p2 * p2 * p2 * p2 / 362880,
                            -10 * p2 * p2 * p2 * p2 * p2 / 39916800,
                            12 * p2 * p2 * p2 * p2 * p2 * p2 / 6227020800.};
-  pl_value near = CALL2(lt, CALL1(abs, X), NUMBER(0.25)), s = CALL1(square, X), sum = NUMBER(series[5]);
-  for (int n = 4; n >= 0; n--) sum = CALL2(add, CALL2(mul, sum, s), NUMBER(series[n]));
+  pl_value near = CALL2(lt, CALL1(abs, X), NUMBER(0.25)), sum = even_series(c, X, 6, series);
   pl_value x = PL_WHERE(near, ONE, X), cosine = CALL1(cos, CALL2(mul, x, NUMBER(3.14159265358979323846)));
   return PL_WHERE(near, CALL2(mul, sum, X), CALL2(div, CALL2(sub, cosine, CALL1(sinc, x)), x));
 }

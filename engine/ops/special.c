@@ -44,6 +44,65 @@ PARTIAL(gammainc_da) {
   return PL_NONE;
 }
 
+/* Bessel functions: DLMF 10.6.2, 10.6.3, 10.29.2, 10.29.3. f/x, f = J1 (sign -1) or I1, near 0 by its series: what is
+ * differentiated then is a polynomial, right to any order also at 0. */
+static pl_value over_x(pl_context *c, pl_value x, pl_value f, double sign, pl_value scale) {
+  double series[8] = {0.5}; /* sign^k/(2 4^k k! (k + 1)!) */
+  for (int k = 1; k < 8; k++) series[k] = sign * series[k - 1] / (4. * k * (k + 1));
+  pl_value near = CALL2(lt, CALL1(abs, x), pl_like(c, x, 0.25)), sum = even_series(c, x, 8, series);
+  if (scale != PL_NONE) sum = CALL2(mul, sum, scale);
+  return PL_WHERE(near, sum, CALL2(div, f, PL_WHERE(near, pl_like(c, x, 1), x)));
+}
+PARTIAL(j0) {
+  UNUSED;
+  return CALL1(neg, CALL1(j1, X));
+}
+PARTIAL(j1) {
+  UNUSED;
+  return CALL2(sub, CALL1(j0, X), over_x(c, X, y, -1, PL_NONE));
+}
+PARTIAL(y0) {
+  UNUSED;
+  return CALL1(neg, CALL1(y1, X));
+}
+PARTIAL(y1) {
+  UNUSED;
+  return CALL2(sub, CALL1(y0, X), CALL2(div, y, X));
+}
+PARTIAL(i0) {
+  UNUSED;
+  return CALL1(i1, X);
+}
+PARTIAL(i1) {
+  UNUSED;
+  return CALL2(sub, CALL1(i0, X), over_x(c, X, y, 1, PL_NONE));
+}
+PARTIAL(i0e) {
+  UNUSED;
+  return CALL2(sub, CALL1(i1e, X), CALL2(mul, CALL1(sign, X), y));
+}
+PARTIAL(i1e) {
+  UNUSED;
+  pl_value ratio = over_x(c, X, y, 1, CALL1(exp, CALL1(neg, CALL1(abs, X))));
+  return CALL2(sub, CALL2(sub, CALL1(i0e, X), ratio), CALL2(mul, CALL1(sign, X), y));
+}
+PARTIAL(k0) {
+  UNUSED;
+  return CALL1(neg, CALL1(k1, X));
+}
+PARTIAL(k1) {
+  UNUSED;
+  return CALL1(neg, CALL2(add, CALL1(k0, X), CALL2(div, y, X)));
+}
+PARTIAL(k0e) {
+  UNUSED;
+  return CALL2(sub, y, CALL1(k1e, X));
+}
+PARTIAL(k1e) {
+  UNUSED;
+  return CALL2(sub, CALL2(sub, y, CALL1(k0e, X)), CALL2(div, y, X));
+}
+
 /* B(x, z) = Gamma(x) Gamma(z)/Gamma(x + z), of positive x and z */
 static bool betaln_expand(pl_context *c, const pl_op *op, int n, const pl_value *in, const pl_attr *attrs,
                           pl_value *out) {
@@ -72,6 +131,17 @@ static bool incomplete_sample(pl_context *c, pl_sampler_random *r, int k, pl_sam
   return k < 9 ? both_sample(c, r, k, s) : whole_sample(c, r, k - 9, s);
 }
 
+/* either side of 0 and of where the kernels change over */
+static bool shifted_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s) {
+  return sample_unary(c, r, k, s, -1, k == 4 ? 12 : 2);
+}
+static bool away_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s) {
+  return sample_unary(c, r, k, s, k == 0 ? -2 : 0.1, k == 0 ? -0.1 : k == 4 ? 12 : 2);
+}
+
+#define BESSEL(op, text, smp, convention)                               \
+  UNARY(op, text, PL_FLOATS, smp, .work = 40, .derivative = convention, \
+        .source = "DLMF chapter 10; approximations: tests/data/coefficients.py")
 #define INCOMPLETE_GAMMA                                                                                           \
   .work = 200, .derivative = "in x of any order; in a once: the second derivative in a is an error",               \
   .accuracy = "a few ulps, and what an ulp of a and x makes of the result",                                        \
@@ -108,5 +178,17 @@ pl_op pl_ops_special[] = {
     BINARY(gammainc_da, "dP(a, x)/da, P as of gammainc", PL_FLOATS, whole, .internal = true, .work = 200),
     BINARY(gamma_density, "x^(a-1) e^-x/Gamma(a): dP(a, x)/dx, P as of gammainc", PL_FLOATS, both, .internal = true,
            .work = 100),
+    BESSEL(j0, "Bessel function J of order 0", shifted, NULL),
+    BESSEL(j1, "Bessel function J of order 1", shifted, NULL),
+    BESSEL(y0, "Bessel function Y of order 0; NaN below 0", positive, NULL),
+    BESSEL(y1, "Bessel function Y of order 1; NaN below 0", positive, NULL),
+    BESSEL(i0, "modified Bessel function I of order 0", shifted, NULL),
+    BESSEL(i1, "modified Bessel function I of order 1", shifted, NULL),
+    BESSEL(i0e, "e^-|x| I0(x)", away, "0 at 0"),
+    BESSEL(i1e, "e^-|x| I1(x)", away, "1/2 at 0; the second is 0 there"),
+    BESSEL(k0, "modified Bessel function K of order 0; NaN below 0", positive, NULL),
+    BESSEL(k1, "modified Bessel function K of order 1; NaN below 0", positive, NULL),
+    BESSEL(k0e, "e^x K0(x); NaN below 0", positive, NULL),
+    BESSEL(k1e, "e^x K1(x); NaN below 0", positive, NULL),
     {0},
 };
