@@ -50,7 +50,7 @@ PL_FN double bessel_k0(double x) {
 }
 PL_FN double bessel_k1(double x) {
   const double near = k1_up_to_1(x), far = exp(-x)*k1_beyond(x);
-  return x < 0 ? x/0.0*0 : x > 1 ? far : near;
+  return x > 1 ? far : near;
 }
 PL_FN double bessel_k0e(double x) {
   const double near = exp(x)*k0_up_to_1(x), far = k0_beyond(x);
@@ -58,35 +58,36 @@ PL_FN double bessel_k0e(double x) {
 }
 PL_FN double bessel_k1e(double x) {
   const double near = exp(x)*k1_up_to_1(x), far = k1_beyond(x);
-  return x < 0 ? x/0.0*0 : x > 1 ? far : near;
+  return x > 1 ? far : near;
 }
 CALL(k0) CALL(k1) CALL(k0e) CALL(k1e)
 
 /* ---- J and Y: DLMF 10.17.3 and 10.17.4, with cos(x - pi/4) = (cos x + sin x)/sqrt(2) ..., so that the phase of a large
- * x has no rounding of its own ---- */
+ * x has no rounding of its own. Of cos(x) and sin(x) gcc would make one call of sincos, which has no vector version: hence
+ * sin |x|. ---- */
 
 PL_FN double far_sum(double x, double p, double q, double first, double second) { /* (p first + q/x second)/sqrt(pi x) */
   const double amplitude = 0.56418958354775628695/sqrt(x);
   return amplitude == 0 ? 0 : amplitude*(p*first + q/x*second);
 }
 PL_FN double bessel_j0(double x) {
-  const double z = fabs(x), c = cos(z), s = sin(z), w = 128/(x*x) - 1;
+  const double z = fabs(x), c = cos(x), s = sin(z), w = 128/(x*x) - 1;
   const double near = z < 1e-8 ? 1 : j0_near(x*x/32 - 1), far = far_sum(z, p0_far(w), q0_far(w), c + s, c - s);
   return z <= 8 ? near : far;
 }
 PL_FN double bessel_j1(double x) {
-  const double z = fabs(x), c = cos(z), s = sin(z), w = 128/(x*x) - 1;
+  const double z = fabs(x), c = cos(x), s = sin(z), w = 128/(x*x) - 1;
   const double near = x*j1_near(x*x/32 - 1), far = far_sum(z, p1_far(w), q1_far(w), s - c, s + c);
   return z <= 8 ? near : x < 0 ? -far : far;
 }
 PL_FN double bessel_y0(double x) {
-  const double c = cos(x), s = sin(x), w = 128/(x*x) - 1, v = x*x/32 - 1;
+  const double c = cos(x), s = sin(fabs(x)), w = 128/(x*x) - 1, v = x*x/32 - 1;
   const double near = 0.63661977236758134308*log(x)*j0_near(v) + y0_near(v);
   const double far = far_sum(x, p0_far(w), q0_far(w), s - c, c + s);
   return x > 8 ? far : near;
 }
 PL_FN double bessel_y1(double x) {
-  const double c = cos(x), s = sin(x), w = 128/(x*x) - 1, v = x*x/32 - 1;
+  const double c = cos(x), s = sin(fabs(x)), w = 128/(x*x) - 1, v = x*x/32 - 1;
   const double near = x == 0 ? -1/x : x*(0.63661977236758134308*log(x)*j1_near(v) + y1_near(v)) - 0.63661977236758134308/x;
   const double far = far_sum(x, p1_far(w), q1_far(w), -s - c, s - c);
   return x > 8 ? far : near;

@@ -10,10 +10,11 @@
 
 #if PL_FLOATING
 typedef struct { double p, q, da; } incomplete;
+enum { WANT_P, WANT_Q, WANT_DA }; /* what is not wanted is not always computed */
 
 /* log Gamma(1 + a), a >= 0, to the last digits also near 0: DLMF 5.7.3. */
 PL_FN double log_gamma_1p(double a) {
-  const double zeta[] = { /* (-1)^k (zeta(k) - 1)/k */
+  static const double zeta[] = { /* (-1)^k (zeta(k) - 1)/k */
       0.322467033424113218, -0.0673523010531980951, 0.0205808084277845479, -0.00738555102867398527, 0.00289051033074152329,
       -0.00119275391170326098, 5.09669524743042422e-4, -2.2315475845357938e-4, 9.94575127818085337e-5,
       -4.49262367381331417e-5, 2.05072127756706916e-5, -9.4394882752683959e-6, 4.3748667899074878e-6};
@@ -27,7 +28,7 @@ PL_FN double log_gamma_1p(double a) {
 PL_FN double gamma_factor(double a, double x) {
   if (a < 20) {
     const double half = exp(-x/2);
-    return half == 0 ? 0 : half*pow(x, a)/tgamma(a + 1)*half;
+    return half == 0 ? 0 : half*(pow(x, a)*reciprocal_gamma_1p(a))*half;
   }
   const double u = (x - a)/a, half = fabs(u) < 0.35 ? u_less_log1p(u) : u - log(x/a);
   return exp(-a*half - stirling(a))/(2.50662827463100050242*sqrt(a));
@@ -35,8 +36,8 @@ PL_FN double gamma_factor(double a, double x) {
 
 /* Q = erfc(eta sqrt(a/2))/2 + e^(-a eta^2/2)/sqrt(2 pi a) sum over k of c_k(eta)/a^k, with u = x/a - 1 and
  * eta^2/2 = u - log(1 + u): DLMF 8.12.4 and 8.12.7. In dQ/da both terms have the exponential as a factor. */
-PL_FN incomplete gamma_temme(double a, double x) {
-  const double c[17][12] = { /* Taylor coefficients of c_k, from those of eta^16 on */
+PL_FN incomplete gamma_temme(double a, double x, int want) {
+  static const double c[17][12] = { /* Taylor coefficients of c_k, from those of eta^16 on */
       {-5.8307721325504251e-11},
       {-2.551419399494625e-11, 4.1627929918425826e-10},
       {9.1476995822367902e-10, -1.0091543710600413e-9},
@@ -69,27 +70,27 @@ PL_FN incomplete gamma_temme(double a, double x) {
        -0.00033679855336635815, 0.00053130793646399222, 0.00034436760689237767, -0.00065262391859530942,
        -0.00059676129019274625, 0.0013324454494800656, 0.001579727660730835},
   };
-  const double u = (x - a)/a, half = u_less_log1p(u), eta = u < 0 ? -sqrt(2*half) : sqrt(2*half);
-  double s[12] = {0}, t[12] = {0}; /* c_k(eta) and its derivative */
+  const double r = 1/a, u = (x - a)/a, half = u_less_log1p(u), eta = u < 0 ? -sqrt(2*half) : sqrt(2*half);
+  double s[12] = {0}, sum = 0; /* c_k(eta), sum of c_k/a^k */
   for (int n = 0; n < 17; n++)
-    for (int k = 0; k < 12; k++) {
-      t[k] = t[k]*eta + s[k];
-      s[k] = s[k]*eta + c[n][k];
-    }
-  double sum = 0, in_eta = 0, in_a = 0; /* sums over k of c_k/a^k, c_k'/a^k, -k c_k/a^k */
-  for (int k = 11; k >= 0; k--) {
-    sum = sum/a + s[k];
-    in_eta = in_eta/a + t[k];
-    in_a = in_a/a - k*s[k];
-  }
+    for (int k = 0; k < 12; k++) s[k] = s[k]*eta + c[n][k];
+  for (int k = 11; k >= 0; k--) sum = sum*r + s[k];
   const double e = exp(-a*half)/(2.50662827463100050242*sqrt(a)), z = eta*sqrt(a/2), rest = e*sum;
+  if (want != WANT_DA) return (incomplete){0.5*erfc(-z) - rest, 0.5*erfc(z) + rest, 0};
+
+  double t[12] = {0}, in_eta = 0, in_a = 0; /* c_k'(eta), sums of c_k'/a^k and -k c_k/a^k */
+  for (int n = 0; n < 16; n++)
+    for (int k = 0; k < 12; k++) t[k] = t[k]*eta + (16 - n)*c[n][k];
+  for (int k = 11; k >= 0; k--) {
+    in_eta = in_eta*r + t[k];
+    in_a = in_a*r - k*s[k];
+  }
   const double slope = u != 0 ? u/eta : 1; /* -a d eta/da */
-  const double dq = e*(slope - eta/2 + (u - half - 0.5/a)*sum + (in_a - slope*in_eta)/a);
-  return (incomplete){0.5*erfc(-z) - rest, 0.5*erfc(z) + rest, -dq};
+  return (incomplete){0, 0, -e*(slope - eta/2 + (u - half - 0.5/a)*sum + (in_a - slope*in_eta)/a)};
 }
 
 /* P = x^a e^-x/Gamma(a + 1) sum over n of x^n/((a + 1) ... (a + n)) */
-PL_FN incomplete gamma_series(double a, double x) {
+PL_FN incomplete gamma_series(double a, double x, int want) {
   const double factor = gamma_factor(a, x);
   double term = 1, slope = 0, sum = 1, in_a = 0; /* slope: d log(term)/da */
   for (double n = 1; term > 1e-18*sum; n += 1) {
@@ -100,11 +101,11 @@ PL_FN incomplete gamma_series(double a, double x) {
     in_a += term*slope;
   }
   const double p = factor*sum;
-  return (incomplete){p, 1 - p, factor*((log(x) - psi(a + 1))*sum + in_a)};
+  return (incomplete){p, 1 - p, want == WANT_DA ? factor*((log(x) - psi(a + 1))*sum + in_a) : 0};
 }
 
 /* Q = x^a e^-x/Gamma(a) 1/(x + 1 - a - 1(1 - a)/(x + 3 - a - 2(2 - a)/(x + 5 - a - ...))), from the last level up */
-PL_FN incomplete gamma_fraction(double a, double x) {
+PL_FN incomplete gamma_fraction(double a, double x, int want) {
   double r = 0, dr = 0; /* what a level adds to the one above, and its derivative in a */
   for (double i = floor(24 + 72/x); i > 0; i -= 1) {
     const double d = 1/(x + 1 - a + 2*i + r);
@@ -112,7 +113,7 @@ PL_FN incomplete gamma_fraction(double a, double x) {
     dr = (i - r*(dr - 1))*d;
   }
   const double d = 1/(x + 1 - a + r), q = a*gamma_factor(a, x)*d;
-  return (incomplete){1 - q, q, -q*(log(x) - psi(a) + (1 - dr)*d)};
+  return (incomplete){1 - q, q, want == WANT_DA ? -q*(log(x) - psi(a) + (1 - dr)*d) : 0};
 }
 
 /* Q where P is near 1 and x <= 1.5: 1 - x^a/Gamma(1 + a) without cancellation, less the rest of the series 8.7.1 */
@@ -126,26 +127,27 @@ PL_FN double gamma_small_q(double a, double x) {
   return -expm1(l) - exp(l)*sum;
 }
 
-PL_FN incomplete incomplete_gamma(double a, double x) {
+PL_FN incomplete incomplete_gamma(double a, double x, int want) {
   const double nan = 0.0/0.0, infinity = 1.0/0.0;
   if (!(a >= 0 && x >= 0) || (a == 0 && x == 0) || (a == infinity && x == infinity)) return (incomplete){nan, nan, nan};
   if (a == 0 || x == infinity) return (incomplete){1, 0, a == 0 ? nan : 0};
   if (x == 0 || a == infinity) return (incomplete){0, 1, 0};
-  if (a >= 20 && fabs(x - a) < 0.3*a) return gamma_temme(a, x);
-  if (x > a && x > 1.5) return gamma_fraction(a, x);
-  incomplete g = gamma_series(a, x);
-  if (g.p > 0.75 && x <= 1.5) g.p = 1 - (g.q = gamma_small_q(a, x));
+  if (a >= 20 && fabs(x - a) < 0.3*a) return gamma_temme(a, x, want);
+  if (x > a && x > 1.5) return gamma_fraction(a, x, want);
+  incomplete g = gamma_series(a, x, want);
+  if (g.p > 1) g.p = 1;
+  if (want == WANT_Q && g.p > 0.75 && x <= 1.5) g.q = gamma_small_q(a, x);
   return g;
 }
-BINARY(gammainc, (real)incomplete_gamma((double)x, (double)z).p)
-BINARY(gammaincc, (real)incomplete_gamma((double)x, (double)z).q)
+BINARY(gammainc, (real)incomplete_gamma((double)x, (double)z, WANT_P).p)
+BINARY(gammaincc, (real)incomplete_gamma((double)x, (double)z, WANT_Q).q)
 /* x^(a - 1) e^-x/Gamma(a) */
 PL_FN double density(double a, double x) {
-  if (!(x >= 0) || a != a) return 0.0/0.0;
+  if (!(x >= 0) || a != a || (a < 0 && x > 0)) return 0.0/0.0;
   if (a <= 0 && a == floor(a)) return 0; /* 1/Gamma */
   if (x > 0) return x - x == 0 && a - a == 0 ? gamma_factor(a, x)/x*a : 0;
   return a < 1 ? 1/tgamma(a)*(1.0/0.0) : a == 1;
 }
 BINARY(gamma_density, (real)density((double)x, (double)z))
-BINARY(gammainc_da, (real)incomplete_gamma((double)x, (double)z).da)
+BINARY(gammainc_da, (real)incomplete_gamma((double)x, (double)z, WANT_DA).da)
 #endif

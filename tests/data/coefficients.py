@@ -2,7 +2,7 @@
 # with any argument it prints those in kernels/incomplete.c and kernels/gamma.h.
 import sys
 from mpmath import mp, mpf, besseli, besselj, bessely, besselk, cos, digamma, exp, factorial, harmonic, hankel1, log, lu_solve
-from mpmath import matrix, pi, rf, sqrt, zeta
+from mpmath import matrix, pi, rf, rgamma, sqrt, zeta
 
 mp.dps = 60
 
@@ -128,4 +128,5 @@ if len(sys.argv) == 1:
     bessel()
 elif __name__ == "__main__":
     print("c_k(eta) in powers of eta:", *[[mp.nstr(x, 17) for x in row] for row in temme(20, 0.349)], sep="\n")
+    function("reciprocal_gamma_1_2", "s", chebyshev(lambda f: rgamma(1 + f), 0, 1))
     print("(-1)^k (zeta(k) - 1)/k:", [mp.nstr((-1) ** k * (zeta(k) - 1) / k, 18) for k in range(2, 16)])
