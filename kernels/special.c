@@ -1,43 +1,10 @@
 /* Special functions, in double precision whatever the dtype. */
 #include "elementwise.h"
+#include "gamma.h"
 
 #if PL_FLOATING
-#undef exp
-#undef log
-#undef sin
-#undef tan
-#undef floor
-#undef fabs
-#undef sqrt
-#undef pow
-
-/* log |Gamma(x)|; the C library's, without its global sign. */
-PL_FN double log_gamma(double x) {
-#ifdef __CUDACC__
-  return lgamma(x);
-#else
-  int sign;
-  extern double lgamma_r(double, int *);
-  return lgamma_r(x, &sign);
-#endif
-}
 UNARY(lgamma, (real)log_gamma((double)x))
 
-/* M. Abramowitz, I. Stegun, Handbook of mathematical functions, 6.3.5 (recurrence), 6.3.7 (reflection), 6.3.18 (series):
- * from 10 on the first term left out is below 1e-17. */
-PL_FN double psi(double x) {
-  const double pi = 3.14159265358979323846;
-  double sum = 0;
-  if (!(x > 0)) {
-    if (x == floor(x)) return 0.0/0.0;
-    sum = -pi/tan(pi*(x - floor(x)));
-    x = 1 - x;
-  }
-  for (; x < 10; x += 1) sum -= 1/x;
-  const double s = 1/(x*x);
-  const double series = s*(1./12 - s*(1./120 - s*(1./252 - s*(1./240 - s*(1./132 - s*(691./32760 - s*(1./12)))))));
-  return x > 1e300 ? log(x) : sum + log(x) - 0.5/x - series;
-}
 UNARY(digamma, (real)psi((double)x))
 
 /* Hurwitz's zeta(s, x) by Euler and Maclaurin's formula: N terms, the integral, corrections with Bernoulli's numbers. */

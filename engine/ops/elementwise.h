@@ -18,6 +18,13 @@ static inline pl_value mask_number(pl_context *c, pl_value mask, pl_value like) 
   return s ? pl_cast(c, mask, (pl_dtype)s->dtype) : PL_NONE;
 }
 
+/* c[0] + c[1] x^2 + ... + c[n - 1] x^(2n - 2) */
+static inline pl_value even_series(pl_context *c, pl_value x, int n, const double *coefficients) {
+  pl_value s = PL_UNARY(square, c, x), sum = pl_like(c, x, coefficients[n - 1]);
+  for (int k = n - 2; k >= 0; k--) sum = PL_BINARY(add, c, PL_BINARY(mul, c, sum, s), pl_like(c, x, coefficients[k]));
+  return sum;
+}
+
 /* ---- samples: shapes of every kind, entries in the op's smooth domain ---- */
 
 static inline bool sample_unary(pl_context *c, pl_sampler_random *r, int k, pl_sample *s, double lo, double hi) {

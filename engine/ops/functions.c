@@ -109,26 +109,9 @@ PARTIAL(sinc) { /* (cos(pi x) - y)/x, near 0 its series: what cancels there is o
                            8 * p2 * p2 * p2 * p2 / 362880,
                            -10 * p2 * p2 * p2 * p2 * p2 / 39916800,
                            12 * p2 * p2 * p2 * p2 * p2 * p2 / 6227020800.};
-  pl_value near = CALL2(lt, CALL1(abs, X), NUMBER(0.25)), s = CALL1(square, X), sum = NUMBER(series[5]);
-  for (int n = 4; n >= 0; n--) sum = CALL2(add, CALL2(mul, sum, s), NUMBER(series[n]));
+  pl_value near = CALL2(lt, CALL1(abs, X), NUMBER(0.25)), sum = even_series(c, X, 6, series);
   pl_value x = PL_WHERE(near, ONE, X), cosine = CALL1(cos, CALL2(mul, x, NUMBER(3.14159265358979323846)));
   return PL_WHERE(near, CALL2(mul, sum, X), CALL2(div, CALL2(sub, cosine, CALL1(sinc, x)), x));
-}
-PARTIAL(lgamma) {
-  UNUSED;
-  return CALL1(digamma, X);
-}
-PARTIAL(digamma) {
-  UNUSED;
-  return pl_call1(c, PL_OP(polygamma), X, &PL_REALV(1));
-}
-PARTIAL(polygamma) {
-  UNUSED;
-  return pl_call1(c, PL_OP(polygamma), X, &PL_REALV(attrs[0].r + 1));
-}
-PARTIAL(erfinv) { /* sqrt(pi)/2 e^(y^2) */
-  UNUSED;
-  return CALL2(mul, CALL1(exp, CALL1(square, y)), NUMBER(0.88622692545275801365));
 }
 PARTIAL(relu) {
   UNUSED;
@@ -158,19 +141,6 @@ PARTIAL(softsign) {
   return CALL1(square, CALL2(sub, ONE, CALL1(abs, y)));
 }
 
-/* B(x, z) = Gamma(x) Gamma(z)/Gamma(x + z), of positive x and z */
-static bool betaln_expand(pl_context *c, const pl_op *op, int n, const pl_value *in, const pl_attr *attrs,
-                          pl_value *out) {
-  (void)op, (void)n, (void)attrs;
-  out[0] = CALL2(sub, CALL2(add, CALL1(lgamma, X), CALL1(lgamma, Z)), CALL1(lgamma, CALL2(add, X, Z)));
-  return out[0] != PL_NONE;
-}
-static bool beta_expand(pl_context *c, const pl_op *op, int n, const pl_value *in, const pl_attr *attrs,
-                        pl_value *out) {
-  (void)op, (void)n, (void)attrs;
-  out[0] = CALL1(exp, CALL2(betaln, X, Z));
-  return out[0] != PL_NONE;
-}
 static bool selu_expand(pl_context *c, const pl_op *op, int n, const pl_value *in, const pl_attr *attrs,
                         pl_value *out) { /* G. Klambauer et al., Self-normalizing neural networks, NeurIPS 2017 */
   (void)op, (void)n, (void)attrs;
@@ -189,7 +159,6 @@ static bool hard_tanh_expand(pl_context *c, const pl_op *op, int n, const pl_val
 
 SAMPLE1(inside, -0.9, 0.9)
 SAMPLE1(beyond, 1.2, 3)
-SAMPLE1(fraction, 0.1, 0.8)
 SAMPLE1(between, 0.6, 0.9) /* away from whole numbers and halves */
 SAMPLE2(quadrant, 0.3, 2, 0.5, 2)
 static bool kinked_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s) { /* both sides of 0, 0.2 away */
@@ -206,11 +175,6 @@ static bool elu_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s)
   s->attrs[0] = PL_REALV(k % 2 ? 1 : 0.5);
   return kinked_sample(c, r, k, s);
 }
-static bool polygamma_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s) {
-  s->attrs[0] = PL_REALV(k);
-  return positive_sample(c, r, k, s);
-}
-SAMPLE2(both, 0.5, 3, 0.5, 3)
 static bool step_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s) {
   return k < 8 && sample_binary(c, r, k, s, 0.2, 1, -1, 1);
 }
@@ -266,36 +230,6 @@ pl_op pl_ops_functions[] = {
     STEPS(round, "the nearest whole number, halves to the even one", .accuracy = "exact"),
     UNARY(reciprocal, "1/x", PL_FLOATS, positive, .accuracy = "correctly rounded"),
     COSTLY(sinc, "sin(pi x)/(pi x), 1 at 0", PL_FLOATS, wide, .accuracy = "6 ulp"),
-    COSTLY(lgamma, "log of the gamma function's absolute value", PL_FLOATS, positive),
-    COSTLY(digamma, "derivative of lgamma; NaN at 0, -1, -2 ...", PL_FLOATS, positive),
-    {.name = "polygamma",
-     .formula = "n-th derivative of digamma, for x > 0 (n = 0 and 1 for any); else NaN",
-     .kind = PL_ELEMENTWISE,
-     .inputs = 1,
-     .outputs = 1,
-     .dtypes = PL_FLOATS,
-     .result = -1,
-     .attrs = {{"n", PL_AS_REAL, true, 0}},
-     .partial = polygamma_partial,
-     .sample = polygamma_sample,
-     .work = 100},
-    COSTLY(erfinv, "inverse of erf, for |x| <= 1", PL_FLOATS, fraction),
-    {.name = "betaln",
-     .formula = "log of the beta function of positive x and z",
-     .shapes = "inputs broadcast",
-     .kind = PL_COMPOSITE,
-     .inputs = 2,
-     .outputs = 1,
-     .expand = betaln_expand,
-     .sample = both_sample},
-    {.name = "beta",
-     .formula = "the beta function Gamma(x) Gamma(z)/Gamma(x + z) of positive x and z",
-     .shapes = "inputs broadcast",
-     .kind = PL_COMPOSITE,
-     .inputs = 2,
-     .outputs = 1,
-     .expand = beta_expand,
-     .sample = both_sample},
     TEST(isnan, "is it NaN", .derivative = "none"),
     TEST(isinf, "is it infinite", .derivative = "none"),
     TEST(isfinite, "is it neither infinite nor NaN", .derivative = "none"),

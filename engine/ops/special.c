@@ -1,0 +1,209 @@
+/* special.c: special functions, elementwise: gamma's kin and the incomplete ones. Their kernels compute in double
+ * precision whatever the dtype. */
+#include "elementwise.h"
+
+#define ONE NUMBER(1)
+#define PL_WHERE(mask, x, z) pl_call3(c, PL_OP(where), mask, x, z, NULL)
+
+PARTIAL(lgamma) {
+  UNUSED;
+  return CALL1(digamma, X);
+}
+PARTIAL(digamma) {
+  UNUSED;
+  return pl_call1(c, PL_OP(polygamma), X, &PL_REALV(1));
+}
+PARTIAL(polygamma) {
+  UNUSED;
+  return pl_call1(c, PL_OP(polygamma), X, &PL_REALV(attrs[0].r + 1));
+}
+PARTIAL(erfinv) { /* sqrt(pi)/2 e^(y^2) */
+  UNUSED;
+  return CALL2(mul, CALL1(exp, CALL1(square, y)), NUMBER(0.88622692545275801365));
+}
+PARTIAL(gamma_density) { /* f (log x - psi(a)), f ((a - 1)/x - 1), also where f = 0 */
+  UNUSED;
+  pl_value zero = NUMBER(0);
+  if (k == 0) return PL_WHERE(CALL2(eq, y, zero), zero, CALL2(mul, y, CALL2(sub, CALL1(log, Z), CALL1(digamma, X))));
+  pl_value at_0 = CALL2(eq, Z, zero), before = CALL2(sub, X, ONE);
+  pl_value slope = CALL2(sub, CALL2(div, before, PL_WHERE(at_0, ONE, Z)), ONE);
+  return PL_WHERE(at_0, CALL2(sub, CALL2(gamma_density, before, zero), y), CALL2(mul, y, slope));
+}
+PARTIAL(gammainc) {
+  UNUSED;
+  return k == 0 ? CALL2(gammainc_da, X, Z) : CALL2(gamma_density, X, Z);
+}
+PARTIAL(gammaincc) {
+  UNUSED;
+  return CALL1(neg, gammainc_partial(c, k, in, y, attrs));
+}
+PARTIAL(gammainc_da) {
+  UNUSED;
+  if (k == 1) return gamma_density_partial(c, 0, in, CALL2(gamma_density, X, Z), attrs);
+  pl_error(c, PL_ERROR_TYPE, "gammainc: the second derivative in a is not offered, only the first");
+  return PL_NONE;
+}
+
+/* Bessel functions: DLMF 10.6.2, 10.6.3, 10.29.2, 10.29.3. f/x, f = J1 (sign -1) or I1, near 0 by its series: what is
+ * differentiated then is a polynomial, right to any order also at 0. */
+static pl_value over_x(pl_context *c, pl_value x, pl_value f, double sign, pl_value scale) {
+  double series[8] = {0.5}; /* sign^k/(2 4^k k! (k + 1)!) */
+  for (int k = 1; k < 8; k++) series[k] = sign * series[k - 1] / (4. * k * (k + 1));
+  pl_value near = CALL2(lt, CALL1(abs, x), pl_like(c, x, 0.25)), sum = even_series(c, x, 8, series);
+  if (scale != PL_NONE) sum = CALL2(mul, sum, scale);
+  return PL_WHERE(near, sum, CALL2(div, f, PL_WHERE(near, pl_like(c, x, 1), x)));
+}
+PARTIAL(j0) {
+  UNUSED;
+  return CALL1(neg, CALL1(j1, X));
+}
+PARTIAL(j1) {
+  UNUSED;
+  return CALL2(sub, CALL1(j0, X), over_x(c, X, y, -1, PL_NONE));
+}
+PARTIAL(y0) {
+  UNUSED;
+  return CALL1(neg, CALL1(y1, X));
+}
+PARTIAL(y1) {
+  UNUSED;
+  return CALL2(sub, CALL1(y0, X), CALL2(div, y, X));
+}
+PARTIAL(i0) {
+  UNUSED;
+  return CALL1(i1, X);
+}
+PARTIAL(i1) {
+  UNUSED;
+  return CALL2(sub, CALL1(i0, X), over_x(c, X, y, 1, PL_NONE));
+}
+PARTIAL(i0e) {
+  UNUSED;
+  return CALL2(sub, CALL1(i1e, X), CALL2(mul, CALL1(sign, X), y));
+}
+PARTIAL(i1e) {
+  UNUSED;
+  pl_value ratio = over_x(c, X, y, 1, CALL1(exp, CALL1(neg, CALL1(abs, X))));
+  return CALL2(sub, CALL2(sub, CALL1(i0e, X), ratio), CALL2(mul, CALL1(sign, X), y));
+}
+PARTIAL(k0) {
+  UNUSED;
+  return CALL1(neg, CALL1(k1, X));
+}
+PARTIAL(k1) {
+  UNUSED;
+  return CALL1(neg, CALL2(add, CALL1(k0, X), CALL2(div, y, X)));
+}
+PARTIAL(k0e) {
+  UNUSED;
+  return CALL2(sub, y, CALL1(k1e, X));
+}
+PARTIAL(k1e) {
+  UNUSED;
+  return CALL2(sub, CALL2(sub, y, CALL1(k0e, X)), CALL2(div, y, X));
+}
+
+/* B(x, z) = Gamma(x) Gamma(z)/Gamma(x + z), of positive x and z */
+static bool betaln_expand(pl_context *c, const pl_op *op, int n, const pl_value *in, const pl_attr *attrs,
+                          pl_value *out) {
+  (void)op, (void)n, (void)attrs;
+  out[0] = CALL2(sub, CALL2(add, CALL1(lgamma, X), CALL1(lgamma, Z)), CALL1(lgamma, CALL2(add, X, Z)));
+  return out[0] != PL_NONE;
+}
+static bool beta_expand(pl_context *c, const pl_op *op, int n, const pl_value *in, const pl_attr *attrs,
+                        pl_value *out) {
+  (void)op, (void)n, (void)attrs;
+  out[0] = CALL1(exp, CALL2(betaln, X, Z));
+  return out[0] != PL_NONE;
+}
+/* ---- samples ---- */
+
+SAMPLE1(fraction, 0.1, 0.8)
+static bool polygamma_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s) {
+  s->attrs[0] = PL_REALV(k);
+  return positive_sample(c, r, k, s);
+}
+SAMPLE2(both, 0.5, 3, 0.5, 3)
+
+static bool whole_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s) { /* a whole: no derivative in a */
+  if (!sample_binary(c, r, k, s, 1.5, 4, 0.5, 3)) return false;
+  if (k == 8) pl_release(c, s->in[1]), s->in[1] = pl_sample_tensor(c, r, 0.5, 3, 1, 6);
+  pl_value a = s->in[0];
+  s->in[0] = pl_cast(c, a, PL_I64);
+  pl_release(c, a);
+  return true;
+}
+static bool incomplete_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s) {
+  return k < 9 ? both_sample(c, r, k, s) : whole_sample(c, r, k - 9, s);
+}
+
+/* either side of 0 and of where the kernels change over */
+static bool shifted_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s) {
+  return sample_unary(c, r, k, s, -1, k == 4 ? 12 : 2);
+}
+static bool away_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s) {
+  return sample_unary(c, r, k, s, k == 0 ? -2 : 0.1, k == 0 ? -0.1 : k == 4 ? 12 : 2);
+}
+
+#define BESSEL(op, text, smp, convention)                               \
+  UNARY(op, text, PL_FLOATS, smp, .work = 40, .derivative = convention, \
+        .source = "DLMF chapter 10; approximations: tests/data/coefficients.py")
+#define INCOMPLETE_GAMMA                                                                                           \
+  .work = 200, .derivative = "in x of any order; in a once: the second derivative in a is an error",               \
+  .accuracy = "a few ulps, and what an ulp of a and x makes of the result",                                        \
+  .source =                                                                                                        \
+      "DLMF chapter 8; N. Temme, The asymptotic expansion of the incomplete gamma functions, SIAM J. Math. Anal. " \
+      "10(4), 1979"
+
+pl_op pl_ops_special[] = {
+    COSTLY(lgamma, "log of the gamma function's absolute value", PL_FLOATS, positive),
+    COSTLY(digamma, "derivative of lgamma; NaN at 0, -1, -2 ...", PL_FLOATS, positive),
+    {.name = "polygamma",
+     .formula = "n-th derivative of digamma, for x > 0 (n = 0 and 1 for any); else NaN",
+     .kind = PL_ELEMENTWISE,
+     .inputs = 1,
+     .outputs = 1,
+     .dtypes = PL_FLOATS,
+     .result = -1,
+     .attrs = {{"n", PL_AS_REAL, true, 0}},
+     .partial = polygamma_partial,
+     .sample = polygamma_sample,
+     .work = 100},
+    COSTLY(erfinv, "inverse of erf, for |x| <= 1", PL_FLOATS, fraction),
+    {.name = "betaln",
+     .formula = "log of the beta function of positive x and z",
+     .shapes = "inputs broadcast",
+     .kind = PL_COMPOSITE,
+     .inputs = 2,
+     .outputs = 1,
+     .expand = betaln_expand,
+     .sample = both_sample},
+    {.name = "beta",
+     .formula = "the beta function Gamma(x) Gamma(z)/Gamma(x + z) of positive x and z",
+     .shapes = "inputs broadcast",
+     .kind = PL_COMPOSITE,
+     .inputs = 2,
+     .outputs = 1,
+     .expand = beta_expand,
+     .sample = both_sample},
+    BINARY(gammainc, "P(a, x), the integral of t^(a-1) e^-t from 0 to x over Gamma(a); NaN for a or x below 0",
+           PL_FLOATS, incomplete, INCOMPLETE_GAMMA),
+    BINARY(gammaincc, "Q(a, x) = 1 - P(a, x), accurate where it is small; NaN for a or x below 0", PL_FLOATS,
+           incomplete, INCOMPLETE_GAMMA),
+    BINARY(gammainc_da, "dP(a, x)/da, P as of gammainc", PL_FLOATS, whole, .internal = true, .work = 200),
+    BINARY(gamma_density, "x^(a-1) e^-x/Gamma(a): dP(a, x)/dx, P as of gammainc", PL_FLOATS, both, .internal = true,
+           .work = 100),
+    BESSEL(j0, "Bessel function J of order 0", shifted, NULL),
+    BESSEL(j1, "Bessel function J of order 1", shifted, NULL),
+    BESSEL(y0, "Bessel function Y of order 0; NaN below 0", positive, NULL),
+    BESSEL(y1, "Bessel function Y of order 1; NaN below 0", positive, NULL),
+    BESSEL(i0, "modified Bessel function I of order 0", shifted, NULL),
+    BESSEL(i1, "modified Bessel function I of order 1", shifted, NULL),
+    BESSEL(i0e, "e^-|x| I0(x)", away, "0 at 0"),
+    BESSEL(i1e, "e^-|x| I1(x)", away, "1/2 at 0; the second is 0 there"),
+    BESSEL(k0, "modified Bessel function K of order 0; NaN below 0", positive, NULL),
+    BESSEL(k1, "modified Bessel function K of order 1; NaN below 0", positive, NULL),
+    BESSEL(k0e, "e^x K0(x); NaN below 0", positive, NULL),
+    BESSEL(k1e, "e^x K1(x); NaN below 0", positive, NULL),
+    {0},
+};
