@@ -238,7 +238,7 @@ int pl_axis(const pl_call *call, int64_t axis, int rank) {
   if (a >= 0 && a < rank) return (int)a;
   char text[PL_TEXT];
   pl_error(call->c, PL_ERROR_INDEX, "%s: there is no axis %lld in shape %s", call->op->name,
-           (long long)(axis < 0 ? axis : axis + 1),
+           (long long)(axis < 0 || axis == INT64_MAX ? axis : axis + 1),
            call->n ? pl_shape_text(text, call->in[0]->rank, call->in[0]->shape) : "{}");
   return -1;
 }

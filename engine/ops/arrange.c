@@ -31,7 +31,9 @@ static pl_value spread(pl_context *c, pl_value x, int rank, const int64_t *shape
   return pl_call1(c, PL_OP(broadcast_to), x, &PL_INTS(rank, shape));
 }
 static bool done(pl_value out) { return out != PL_NONE; }
-static bool bad_count(pl_context *c, const pl_op *op, int64_t n) {
+/* Is it a number of times? */
+static bool count_fits(pl_context *c, const pl_op *op, int64_t n) {
+  if (n >= 0 && n <= INT32_MAX) return true;
   pl_error(c, PL_ERROR_ARGUMENT, "%s: %lld is no number of times", op->name, (long long)n);
   return false;
 }
@@ -50,7 +52,7 @@ EXPAND(tile) { /* axis by axis: {outer, r inner} -> {outer, times, r inner} */
   pl_value v = pl_reshape_to(c, in[0], rank, shape);
   for (int a = rank - times; a < rank; a++) {
     int64_t k = attrs[0].list[a - (rank - times)], outer = 1, inner = 1;
-    if (k < 0) return bad_count(c, op, k);
+    if (c->status || !count_fits(c, op, k)) return false;
     for (int b = 0; b < a; b++) outer *= shape[b];
     for (int b = a; b < rank; b++) inner *= shape[b];
     if (k != 1) {
@@ -68,7 +70,7 @@ EXPAND(repeat_interleave) {
   if (!shape_of(c, in[0], &x)) return false;
   int axis = axis_of(c, op, in, attrs[1].i, x.rank);
   if (axis < 0) return false;
-  if (k < 0) return bad_count(c, op, k);
+  if (!count_fits(c, op, k)) return false;
   pl_split_axis(&x, axis, &outer, &r, &inner);
   int64_t rows = outer * r;
   pl_value v = spread(c, pl_reshape_to(c, in[0], 3, (int64_t[]){rows, 1, inner}), 3, (int64_t[]){rows, k, inner});
@@ -88,6 +90,11 @@ EXPAND(roll) {
 
 /* ---- triangles and diagonals of the last two axes ---- */
 
+/* A diagonal outside of every matrix is as good as any other. */
+static int64_t bounded(int64_t offset) {
+  return offset > INT32_MAX ? INT32_MAX : offset < -INT32_MAX ? -INT32_MAX : offset;
+}
+
 static bool matrices(pl_context *c, const pl_op *op, const pl_value *in, pl_slot *x) {
   if (!shape_of(c, in[0], x)) return false;
   if (x->rank >= 2) return true;
@@ -100,7 +107,7 @@ static bool triangle(pl_context *c, const pl_op *op, const pl_value *in, int64_t
   pl_slot x;
   if (!matrices(c, op, in, &x)) return false;
   int64_t m = x.shape[x.rank - 2], columns = x.shape[x.rank - 1];
-  pl_attr rows[] = {PL_REALV((double)k), PL_REALV(1), PL_INT(m), PL_INT(PL_I64)},
+  pl_attr rows[] = {PL_REALV((double)bounded(k)), PL_REALV(1), PL_INT(m), PL_INT(PL_I64)},
           across[] = {PL_REALV(0), PL_REALV(1), PL_INT(columns), PL_INT(PL_I64)};
   pl_value i = pl_reshape_to(c, pl_apply1(c, PL_OP(range), 0, NULL, rows), 2, (int64_t[]){m, 1}); /* row + k */
   pl_value j = pl_apply1(c, PL_OP(range), 0, NULL, across);
@@ -120,7 +127,7 @@ EXPAND(diagonal) { /* every (columns + 1)-th of the rows laid end to end */
   pl_slot x;
   if (!matrices(c, op, in, &x)) return false;
   int rank = x.rank - 1;
-  int64_t m = x.shape[rank - 1], q = x.shape[rank], k = attrs[0].i;
+  int64_t m = x.shape[rank - 1], q = x.shape[rank], k = bounded(attrs[0].i);
   int64_t length = k >= 0 ? (m < q - k ? m : q - k) : (m + k < q ? m + k : q), first = k >= 0 ? k : -k * q;
   int64_t shape[PL_MAX_RANK];
   if (length < 0) length = 0;
@@ -146,7 +153,12 @@ EXPAND(diag) {
     pl_shape_error(&call, "it takes a vector, or a matrix");
     return false;
   }
-  int64_t k = attrs[0].i, size = x.shape[0] + (k < 0 ? -k : k), flat = size * size;
+  int64_t k = bounded(attrs[0].i), size = x.shape[0] + (k < 0 ? -k : k);
+  if (size * size > INT32_MAX) {
+    pl_error(c, PL_ERROR_ARGUMENT, "%s: a matrix of %lld rows has too many elements", op->name, (long long)size);
+    return false;
+  }
+  int64_t flat = size * size;
   int64_t start = x.shape[0] ? (k < 0 ? -k * size : k) : 0, step = size + 1, count = x.shape[0];
   pl_value both[] = {pl_apply1(c, PL_OP(zeros), 0, NULL, (pl_attr[]){PL_INTS(1, &flat), PL_INT(x.dtype)}), in[0]};
   pl_attr region[] = {PL_INTS(1, &start), PL_INTS(1, &step), PL_INTS(1, &count)};

@@ -116,17 +116,18 @@ static bool list_shape(const pl_call *call, const pl_attr *list, pl_spec *out) {
 static bool reshape_shape(const pl_call *call, pl_spec *out) {
   const pl_slot *x = call->in[0];
   const pl_attr *list = &call->attrs[0];
-  int64_t known = 1, sizes[PL_MAX_RANK];
+  int64_t sizes[PL_MAX_RANK];
   int free_axis = -1;
   if (list->n > PL_MAX_RANK || list->n < 0) return list_shape(call, list, out);
   for (int i = 0; i < list->n; i++) {
-    sizes[i] = list->list[i];
-    if (sizes[i] == -1 && free_axis < 0) free_axis = i;
-    else known *= sizes[i];
+    bool is_free = list->list[i] == -1 && free_axis < 0;
+    sizes[i] = is_free ? 1 : list->list[i];
+    if (is_free) free_axis = i;
   }
-  if (free_axis >= 0) sizes[free_axis] = known ? x->count / known : 0;
   pl_attr filled = PL_INTS(list->n, sizes);
   if (!list_shape(call, &filled, out)) return false;
+  int64_t known = pl_spec_count(out);
+  if (free_axis >= 0) out->shape[free_axis] = (int32_t)(known ? x->count / known : 0);
   if (pl_spec_count(out) != x->count) {
     char a[PL_TEXT], b[PL_TEXT];
     int32_t asked[PL_MAX_RANK];
@@ -231,8 +232,11 @@ static bool slice_check(const pl_call *call, const pl_slot *x, pl_spec *out) {
   }
   out->rank = x->rank;
   for (int a = 0; a < x->rank; a++) {
-    int64_t n = count->list[a], first = start->list[a], last = first + (n - 1) * step->list[a];
-    if (n < 0 || (n > 0 && (first < 0 || first >= x->shape[a] || last < 0 || last >= x->shape[a]))) {
+    int64_t n = count->list[a], first = start->list[a], last;
+    bool far =
+        __builtin_mul_overflow(n - (n > INT64_MIN), step->list[a], &last) || __builtin_add_overflow(first, last, &last);
+    if (far || n < 0 || n > INT32_MAX ||
+        (n > 0 && (first < 0 || first >= x->shape[a] || last < 0 || last >= x->shape[a]))) {
       char text[PL_TEXT];
       pl_error(call->c, PL_ERROR_INDEX, "%s: %lld to %lld is out of range on axis %d of shape %s", call->op->name,
                (long long)first + 1, (long long)last + 1, a + 1, pl_shape_text(text, x->rank, x->shape));
@@ -323,14 +327,18 @@ static bool flip_expand(pl_context *c, const pl_op *op, int n, const pl_value *i
 static bool diff_expand(pl_context *c, const pl_op *op, int n, const pl_value *in, const pl_attr *attrs,
                         pl_value *out) {
   pl_value x = in[0];
-  for (int64_t k = 0; k < attrs[0].i; k++) {
-    pl_slot *s = pl_slot_get(c, x);
-    if (!s) return false;
-    pl_call call = {c, op, n, &s, &x, attrs};
-    int axis = pl_axis(&call, attrs[1].i, s->rank);
-    if (axis < 0) return false;
-    int64_t less = s->shape[axis] > 0 ? s->shape[axis] - 1 : 0;
-    pl_value hi = pl_part(c, x, axis, 1, 1, less), lo = pl_part(c, x, axis, 0, 1, less);
+  pl_slot *s = pl_slot_get(c, x);
+  if (!s) return false;
+  pl_call call = {c, op, n, &s, &x, attrs};
+  int axis = pl_axis(&call, attrs[1].i, s->rank);
+  if (axis < 0) return false;
+  if (attrs[0].i < 0) {
+    pl_error(c, PL_ERROR_ARGUMENT, "%s: %lld is no number of times", op->name, (long long)attrs[0].i);
+    return false;
+  }
+  int64_t size = s->shape[axis], times = attrs[0].i < size ? attrs[0].i : size; /* then nothing is left */
+  for (int64_t k = 1; k <= times; k++) {
+    pl_value hi = pl_part(c, x, axis, size > k, 1, size - k), lo = pl_part(c, x, axis, 0, 1, size - k);
     x = PL_BINARY(sub, c, hi, lo);
   }
   out[0] = x == in[0] ? PL_UNARY(identity, c, x) : x;
@@ -405,7 +413,7 @@ static bool stack_expand(pl_context *c, const pl_op *op, int n, const pl_value *
   int64_t axis = attrs[0].i < 0 ? attrs[0].i + rank + 1 : attrs[0].i;
   if (axis < 0 || axis > rank || rank == PL_MAX_RANK) {
     char text[PL_TEXT];
-    pl_error(c, PL_ERROR_INDEX, "stack: no new axis %lld fits shape %s", (long long)axis + 1,
+    pl_error(c, PL_ERROR_INDEX, "stack: there is no new axis %lld (from 0) in shape %s", (long long)attrs[0].i,
              pl_shape_text(text, rank, x->shape));
     return false;
   }

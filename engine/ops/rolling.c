@@ -154,7 +154,7 @@ EXPAND(rolling_var) {
   }
   if (!roll_windows(c, op, in, attrs, &all)) return false;
   pl_value m = all.squares == PL_ZERO ? pl_zeros_like(c, all.mean) : all.squares;
-  out[0] = PL_BINARY(div, c, m, pl_like(c, m, (double)(attrs[0].i - attrs[2].i)));
+  out[0] = PL_BINARY(div, c, m, pl_like(c, m, (double)attrs[0].i - (double)attrs[2].i));
   return out[0] != PL_NONE;
 }
 EXPAND(rolling_std) {
