@@ -445,22 +445,21 @@ static void zeros_run(const pl_call *call, pl_slot **out) {
   memset(out[0]->data, 0, (size_t)out[0]->count * pl_dtype_size((pl_dtype)out[0]->dtype));
 }
 /* range: start, step, n, dtype. The last is start + (n-1)*step rounded once, so that linspace ends where it should. */
-static bool range_shape(const pl_call *call, pl_spec *out) {
-  int64_t n = call->attrs[2].i;
+static bool range_shape(const pl_call *call, pl_spec *out) { /* of linspace, too */
+  int64_t n = call->attrs[2].i, dtype = call->attrs[3].i;
   pl_attr list = PL_INTS(1, &n);
-  out->dtype = (pl_dtype)call->attrs[3].i;
+  if (dtype < 0 || dtype > PL_I64) {
+    pl_error(call->c, PL_ERROR_TYPE, "%s: there are no numbers of dtype %s", call->op->name,
+             pl_dtype_name((pl_dtype)dtype));
+    return false;
+  }
+  out->dtype = (pl_dtype)dtype;
   return list_shape(call, &list, out);
 }
 static void range_run(const pl_call *call, pl_slot **out) {
   double start = call->attrs[0].r, step = call->attrs[1].r;
   range_args a = {out[0]->data, start, step, start + (double)(out[0]->count - 1) * step, out[0]->count};
   pl_for(call->c, PL_KERNEL_OF(range, out[0]->dtype), &a, out[0]->count, 1, 2);
-}
-static bool linspace_shape(const pl_call *call, pl_spec *out) {
-  int64_t n = call->attrs[2].i;
-  pl_attr list = PL_INTS(1, &n);
-  out->dtype = (pl_dtype)call->attrs[3].i;
-  return list_shape(call, &list, out);
 }
 static void linspace_run(const pl_call *call, pl_slot **out) {
   double start = call->attrs[0].r, last = call->attrs[1].r;
@@ -694,7 +693,7 @@ pl_op pl_ops_move[] = {
                {"b", PL_AS_REAL, true, 0},
                {"n", PL_AS_INT, true, 0},
                {"dtype", PL_AS_DTYPE, false, 0}},
-     .shape = linspace_shape, .run = linspace_run, .sample = range_sample},
+     .shape = range_shape, .run = linspace_run, .sample = range_sample},
     {MOVE("eye", "ones on the diagonal", 0), .internal = true,
      .attrs = {{"n", PL_AS_INT, true, 0}, {"m", PL_AS_INT, true, 0}, {"dtype", PL_AS_DTYPE, false, 0}},
      .shape = eye_shape, .run = eye_run, .sample = eye_sample},
