@@ -51,6 +51,7 @@ struct pl_context {
     int paused, depth;
   } host;
   bool read_unknown;        /* somebody asked for the data of a value that is being traced */
+  int applying;             /* depth of ops in ops */
   int running;              /* depth of programs that run: a user's op may start another */
   struct pl_run *suspended; /* the last interrupted program */
   int64_t stops;            /* how many were */

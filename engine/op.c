@@ -9,13 +9,13 @@
 
 /* ---- the table ---- */
 
-static pl_op *const families[] = {pl_ops_elementwise, pl_ops_functions,   pl_ops_reduce,     pl_ops_move,
-                                  pl_ops_matmul,      pl_ops_order,       pl_ops_statistics, pl_ops_rolling,
-                                  pl_ops_arrange,     pl_ops_linalg,      pl_ops_eigen,      pl_ops_eigvals,
-                                  pl_ops_qr,          pl_ops_lu,          pl_ops_svd,        pl_ops_matrix_functions,
-                                  pl_ops_banded,      pl_ops_random,      pl_ops_special,    pl_ops_filters,
-                                  pl_ops_convolution, pl_ops_interpolate, pl_ops_fourier,    pl_ops_sparse,
-                                  pl_ops_control,     pl_ops_loops,       pl_ops_newton};
+static pl_op *const families[] = {pl_ops_elementwise, pl_ops_functions,   pl_ops_reduce,      pl_ops_move,
+                                  pl_ops_matmul,      pl_ops_order,       pl_ops_statistics,  pl_ops_rolling,
+                                  pl_ops_arrange,     pl_ops_linalg,      pl_ops_eigen,       pl_ops_eigvals,
+                                  pl_ops_qr,          pl_ops_lu,          pl_ops_svd,         pl_ops_matrix_functions,
+                                  pl_ops_banded,      pl_ops_random,      pl_ops_scatter,     pl_ops_special,
+                                  pl_ops_filters,     pl_ops_convolution, pl_ops_interpolate, pl_ops_fourier,
+                                  pl_ops_sparse,      pl_ops_control,     pl_ops_loops,       pl_ops_newton};
 enum { FAMILIES = sizeof families / sizeof *families };
 
 extern const pl_kernel_entry __start_pl_kernels[], __stop_pl_kernels[];
@@ -239,7 +239,7 @@ int pl_axis(const pl_call *call, int64_t axis, int rank) {
   if (a >= 0 && a < rank) return (int)a;
   char text[PL_TEXT];
   pl_error(call->c, PL_ERROR_INDEX, "%s: there is no axis %lld in shape %s", call->op->name,
-           (long long)(axis < 0 ? axis : axis + 1),
+           (long long)(axis < 0 || axis == INT64_MAX ? axis : axis + 1),
            call->n ? pl_shape_text(text, call->in[0]->rank, call->in[0]->shape) : "{}");
   return -1;
 }

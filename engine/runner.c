@@ -1,5 +1,6 @@
 /* runner.c: runs one instruction: checks its inputs, promotes their dtypes, finds the result's shape, makes it, calls
  * the kernel and appends the instruction to the open recording. Eager execution and replay share this path. */
+#include <stdio.h>
 #include <string.h>
 
 #include "body.h"
@@ -200,8 +201,28 @@ static bool known(pl_context *c, const pl_op *op, int n, pl_slot *const *in) {
   return !constants;
 }
 
+static bool apply_op(pl_context *c, const pl_op *op, int n, const pl_value *inputs, const pl_attr *attrs,
+                     pl_value *outputs, bool donate);
+
+/* What went wrong inside of an op is an error of the op that the caller called: it names that. */
+static void name_error(pl_context *c, const pl_op *op) {
+  bool of_caller = c->status == PL_ERROR_STALE || c->status == PL_ERROR_STATE || c->status == PL_ERROR_INTERRUPT;
+  if (op->step || op->user || of_caller || strstr(c->message, op->name)) return;
+  char inner[sizeof c->message];
+  memcpy(inner, c->message, sizeof inner);
+  snprintf(c->message, sizeof c->message, "%s: %.*s", op->name, (int)(sizeof inner - 1 - PL_TEXT), inner);
+}
 static bool apply_general(pl_context *c, const pl_op *op, int n, const pl_value *inputs, const pl_attr *attrs,
                           pl_value *outputs, bool donate) {
+  if (c->status) return apply_op(c, op, n, inputs, attrs, outputs, donate);
+  c->applying++;
+  bool ok = apply_op(c, op, n, inputs, attrs, outputs, donate);
+  if (--c->applying == 0 && c->status) name_error(c, op);
+  return ok;
+}
+
+static bool apply_op(pl_context *c, const pl_op *op, int n, const pl_value *inputs, const pl_attr *attrs,
+                     pl_value *outputs, bool donate) {
   int n_out = pl_op_results(op, attrs);
   for (int i = 0; i < n_out && i < PL_MAX_OUTPUTS; i++) outputs[i] = PL_NONE;
   if (c->status || pl_interrupted(c)) return false;

@@ -40,31 +40,41 @@ PL_ROW_KERNEL(add_strided) {
     for (int64_t k = 0; k < n; k++) y[k*sy] += x[k*sx];
 }
 
-typedef index_args gather_args;
 PL_ROW_KERNEL(gather) {
-  const real *x = (const real *)a.x + (i/a.k*a.m + a.index[i % a.k] - 1)*a.inner;
-  real *y = (real *)a.y + i*a.inner;
-  for (int64_t j = 0; j < a.inner; j++) y[j] = x[j];
+  const int64_t o = i/a.pieces, piece = i % a.pieces, lo = piece*a.piece, hi = lo + a.piece < a.k ? lo + a.piece : a.k;
+  const real *x = (const real *)a.x + o*a.m*a.inner;
+  real *y = (real *)a.y + o*a.k*a.inner;
+  int64_t bad = 0;
+  for (int64_t k = hi; k-- > lo;) {
+    const uint64_t at = (uint64_t)a.index[k] - 1;
+    const int out = at >= (uint64_t)a.m;
+    const real *from = x + (out ? 0 : at)*(uint64_t)a.inner;
+    bad = out ? k + 1 : bad;
+    for (int64_t j = 0; j < a.inner; j++) y[k*a.inner + j] = from[j];
+  }
+  if (o == 0) a.bad[piece] = bad;
 }
 
-/* y has been filled with the base. */
-typedef index_args scatter_add_args;
-PL_ROW_KERNEL(scatter_add) {
-  for (int64_t k = 0; k < a.k; k++) {
-    const real *x = (const real *)a.x + (i*a.k + k)*a.inner;
-    real *y = (real *)a.y + (i*a.m + a.index[k] - 1)*a.inner;
-    for (int64_t j = 0; j < a.inner; j++) y[j] += x[j];
+/* y has been filled with the base: s, which x joins. */
+#define SCATTER(name, JOINED)                                       \
+  typedef index_args scatter_##name##_args;                         \
+  PL_ROW_KERNEL(scatter_##name) {                                   \
+    for (int64_t k = 0; k < a.k; k++) {                             \
+      const real *from = (const real *)a.x + (i*a.k + k)*a.inner;   \
+      real *y = (real *)a.y + (i*a.m + a.index[k] - 1)*a.inner;     \
+      for (int64_t j = 0; j < a.inner; j++) {                       \
+        const real x = from[j], s = y[j];                           \
+        (void)s;                                                    \
+        y[j] = (JOINED);                                            \
+      }                                                             \
+    }                                                               \
   }
-}
-
-typedef index_args scatter_set_args;
-PL_ROW_KERNEL(scatter_set) {
-  for (int64_t k = 0; k < a.k; k++) {
-    const real *x = (const real *)a.x + (i*a.k + k)*a.inner;
-    real *y = (real *)a.y + (i*a.m + a.index[k] - 1)*a.inner;
-    for (int64_t j = 0; j < a.inner; j++) y[j] = x[j];
-  }
-}
+SCATTER(add, s + x)
+SCATTER(set, x)
+#if PL_DTYPE_ID <= 2
+SCATTER(max, x > s || x != x ? x : s) /* a NaN stays */
+SCATTER(min, x < s || x != x ? x : s)
+#endif
 
 #if PL_DTYPE_ID <= 2
 PL_ROW_KERNEL(range) {

@@ -20,6 +20,16 @@ typedef struct {
   int64_t r, inner, reverse;
 } scan_args;
 
+/* From lines of n numbers, `stride` apart, sums of q of them that are s apart: i counts {lines, blocks of rows of s, chunks
+ * of columns}, with (rows + q - 1) columns <= PL_ROLLING_SPACE. */
+typedef struct {
+  const void *x;
+  void *y;
+  int64_t n, stride, s, q, rows, columns, blocks, chunks;
+} rolling_sum_args;
+
+enum { PL_ROLLING_SPACE = 2048, PL_ROLLING_WINDOW = 512 };
+
 /* Places along the middle axis of {outer, r, inner}; work: 2 r numbers with their places for each of {outer, inner}. */
 typedef struct {
   const void *x, *z;
@@ -48,8 +58,19 @@ typedef struct {
   int64_t lo, hi, rank, add, shape[8], start[8], step[8], count[8];
 } slice_block_args;
 
-/* Rows of `inner` along the middle axis of {outer, m, inner} by 1-based index {k}; i = outer*k for gather, outer for the
- * scatters, whose order (repeated indices) is that of the index. */
+/* Rows of `inner` along the middle axis of {outer, m, inner}, m > 0, by 1-based index {k}, `piece` entries of it at a
+ * time: i counts {outer, pieces}. bad[piece]: the number of the first entry out of range (from 1), which is read as 1; or
+ * 0. */
+typedef struct {
+  const void *x;
+  const int64_t *index;
+  void *y;
+  int64_t m, k, inner, piece, pieces, *bad;
+} gather_args;
+
+enum { PL_GATHER_PIECE = 4096 };
+
+/* The same rows of y are changed by x's, i counts outer; their order (repeated indices) is that of the index. */
 typedef struct {
   const void *x;
   const int64_t *index;

@@ -24,6 +24,7 @@ PL_FN double hurwitz(double s, double x) {
 PL_FN double poly_gamma(double n, double x) { /* (-1)^(n+1) n! zeta(n + 1, x); of the first also left of 0, by reflection */
   const double pi = 3.14159265358979323846;
   if (n == 0) return psi(x);
+  if (!(n > 0 && n <= 1000 && n == floor(n))) return 0.0/0.0;
   if (!(x > 0)) {
     const double s = sin(pi*(x - floor(x)));
     return n == 1 && x != floor(x) ? pi*pi/(s*s) - hurwitz(2, 1 - x) : 0.0/0.0;

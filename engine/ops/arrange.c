@@ -31,7 +31,9 @@ static pl_value spread(pl_context *c, pl_value x, int rank, const int64_t *shape
   return pl_call1(c, PL_OP(broadcast_to), x, &PL_INTS(rank, shape));
 }
 static bool done(pl_value out) { return out != PL_NONE; }
-static bool bad_count(pl_context *c, const pl_op *op, int64_t n) {
+/* Is it a number of times? */
+static bool count_fits(pl_context *c, const pl_op *op, int64_t n) {
+  if (n >= 0 && n <= INT32_MAX) return true;
   pl_error(c, PL_ERROR_ARGUMENT, "%s: %lld is no number of times", op->name, (long long)n);
   return false;
 }
@@ -50,7 +52,7 @@ EXPAND(tile) { /* axis by axis: {outer, r inner} -> {outer, times, r inner} */
   pl_value v = pl_reshape_to(c, in[0], rank, shape);
   for (int a = rank - times; a < rank; a++) {
     int64_t k = attrs[0].list[a - (rank - times)], outer = 1, inner = 1;
-    if (k < 0) return bad_count(c, op, k);
+    if (c->status || !count_fits(c, op, k)) return false;
     for (int b = 0; b < a; b++) outer *= shape[b];
     for (int b = a; b < rank; b++) inner *= shape[b];
     if (k != 1) {
@@ -68,7 +70,7 @@ EXPAND(repeat_interleave) {
   if (!shape_of(c, in[0], &x)) return false;
   int axis = axis_of(c, op, in, attrs[1].i, x.rank);
   if (axis < 0) return false;
-  if (k < 0) return bad_count(c, op, k);
+  if (!count_fits(c, op, k)) return false;
   pl_split_axis(&x, axis, &outer, &r, &inner);
   int64_t rows = outer * r;
   pl_value v = spread(c, pl_reshape_to(c, in[0], 3, (int64_t[]){rows, 1, inner}), 3, (int64_t[]){rows, k, inner});
@@ -88,6 +90,11 @@ EXPAND(roll) {
 
 /* ---- triangles and diagonals of the last two axes ---- */
 
+/* A diagonal outside of every matrix is as good as any other. */
+static int64_t bounded(int64_t offset) {
+  return offset > INT32_MAX ? INT32_MAX : offset < -INT32_MAX ? -INT32_MAX : offset;
+}
+
 static bool matrices(pl_context *c, const pl_op *op, const pl_value *in, pl_slot *x) {
   if (!shape_of(c, in[0], x)) return false;
   if (x->rank >= 2) return true;
@@ -100,7 +107,7 @@ static bool triangle(pl_context *c, const pl_op *op, const pl_value *in, int64_t
   pl_slot x;
   if (!matrices(c, op, in, &x)) return false;
   int64_t m = x.shape[x.rank - 2], columns = x.shape[x.rank - 1];
-  pl_attr rows[] = {PL_REALV((double)k), PL_REALV(1), PL_INT(m), PL_INT(PL_I64)},
+  pl_attr rows[] = {PL_REALV((double)bounded(k)), PL_REALV(1), PL_INT(m), PL_INT(PL_I64)},
           across[] = {PL_REALV(0), PL_REALV(1), PL_INT(columns), PL_INT(PL_I64)};
   pl_value i = pl_reshape_to(c, pl_apply1(c, PL_OP(range), 0, NULL, rows), 2, (int64_t[]){m, 1}); /* row + k */
   pl_value j = pl_apply1(c, PL_OP(range), 0, NULL, across);
@@ -120,7 +127,7 @@ EXPAND(diagonal) { /* every (columns + 1)-th of the rows laid end to end */
   pl_slot x;
   if (!matrices(c, op, in, &x)) return false;
   int rank = x.rank - 1;
-  int64_t m = x.shape[rank - 1], q = x.shape[rank], k = attrs[0].i;
+  int64_t m = x.shape[rank - 1], q = x.shape[rank], k = bounded(attrs[0].i);
   int64_t length = k >= 0 ? (m < q - k ? m : q - k) : (m + k < q ? m + k : q), first = k >= 0 ? k : -k * q;
   int64_t shape[PL_MAX_RANK];
   if (length < 0) length = 0;
@@ -146,7 +153,12 @@ EXPAND(diag) {
     pl_shape_error(&call, "it takes a vector, or a matrix");
     return false;
   }
-  int64_t k = attrs[0].i, size = x.shape[0] + (k < 0 ? -k : k), flat = size * size;
+  int64_t k = bounded(attrs[0].i), size = x.shape[0] + (k < 0 ? -k : k);
+  if (size * size > INT32_MAX) {
+    pl_error(c, PL_ERROR_ARGUMENT, "%s: a matrix of %lld rows has too many elements", op->name, (long long)size);
+    return false;
+  }
+  int64_t flat = size * size;
   int64_t start = x.shape[0] ? (k < 0 ? -k * size : k) : 0, step = size + 1, count = x.shape[0];
   pl_value both[] = {pl_apply1(c, PL_OP(zeros), 0, NULL, (pl_attr[]){PL_INTS(1, &flat), PL_INT(x.dtype)}), in[0]};
   pl_attr region[] = {PL_INTS(1, &start), PL_INTS(1, &step), PL_INTS(1, &count)};
@@ -252,37 +264,83 @@ EXPAND(rms) { /* by the norm, whose derivative is 0 at 0 */
   return done(out[0] = PL_BINARY(div, c, s, pl_like(c, s, sqrt(each))));
 }
 
-/* ---- products and extremes at places of a vector, repeated ones one after another ---- */
+/* ---- margins: attribute width, one number for every side, one an axis, or two an axis (before, after) ---- */
 
-/* The entries are sorted by place; op runs along the entries of each place by doubling (W. Hillis, G. Steele, Data
- * parallel algorithms, CACM 29(12), 1986); of each place the last one, which holds all, stays. */
-static bool combine_at(pl_context *c, const pl_op *combine, const pl_value *in, pl_value *out) {
-  pl_slot w;
-  if (!shape_of(c, in[2], &w)) return false;
-  pl_value order = pl_call1(c, PL_OP(argsort), in[1], (pl_attr[]){PL_INT(0), PL_INT(0)});
-  pl_value at = pl_call2(c, PL_OP(gather), in[1], order, &PL_INT(0)),
-           y = pl_call2(c, PL_OP(gather), in[2], order, &PL_INT(0));
-  for (int64_t d = 1, n = w.count; d < n && !c->status; d *= 2) {
-    pl_value head = pl_part(c, y, 0, 0, 1, d), hi = pl_part(c, y, 0, d, 1, n - d), lo = pl_part(c, y, 0, 0, 1, n - d);
-    pl_value same = PL_BINARY(eq, c, pl_part(c, at, 0, d, 1, n - d), pl_part(c, at, 0, 0, 1, n - d));
-    pl_value both[] = {head, pl_call3(c, PL_OP(where), same, pl_call2(c, combine, lo, hi, NULL), hi, NULL)};
-    y = pl_apply1(c, PL_OP(concat), 2, both, &PL_INT(0));
+static bool pad_widths(pl_context *c, const pl_op *op, const pl_slot *x, const pl_attr *width, int64_t *before,
+                       int64_t *after) {
+  int rank = x->rank, given = width->n;
+  char text[PL_TEXT];
+  if (given != 1 && given != rank && given != 2 * rank) {
+    pl_error(c, PL_ERROR_ARGUMENT,
+             "%s: the width is one number, one an axis, or {before, after} for each axis of shape %s", op->name,
+             pl_shape_text(text, rank, x->shape));
+    return false;
   }
-  pl_value old = pl_call2(c, PL_OP(gather), in[0], at, &PL_INT(0));
-  return done(*out = pl_call3(c, PL_OP(put), in[0], at, pl_call2(c, combine, old, y, NULL), &PL_INT(0)));
+  for (int a = 0; a < rank; a++) {
+    before[a] = width->list[given == 1 ? 0 : given == rank ? a : 2 * a];
+    after[a] = width->list[given == 1 ? 0 : given == rank ? a : 2 * a + 1];
+    if (before[a] < 0 || after[a] < 0 || before[a] > INT32_MAX || after[a] > INT32_MAX) {
+      pl_error(c, PL_ERROR_ARGUMENT, "%s: widths of %lld and %lld on axis %d are not possible", op->name,
+               (long long)before[a], (long long)after[a], a + 1);
+      return false;
+    }
+  }
+  return true;
 }
-EXPAND(mul_at) {
-  UNUSED;
-  return combine_at(c, PL_OP(mul), in, out);
+EXPAND(pad) {
+  (void)n;
+  pl_slot x;
+  int64_t start[PL_MAX_RANK], after[PL_MAX_RANK], step[PL_MAX_RANK], count[PL_MAX_RANK], shape[PL_MAX_RANK];
+  if (!shape_of(c, in[0], &x) || !pad_widths(c, op, &x, &attrs[0], start, after)) return false;
+  for (int a = 0; a < x.rank; a++) {
+    step[a] = 1;
+    count[a] = x.shape[a];
+    shape[a] = start[a] + count[a] + after[a];
+  }
+  pl_value base = spread(c, pl_like(c, in[0], attrs[1].r), x.rank, shape);
+  return done(out[0] = pl_call2(c, PL_OP(slice_set), base, in[0],
+                                (pl_attr[]){PL_INTS(x.rank, start), PL_INTS(x.rank, step), PL_INTS(x.rank, count)}));
 }
-EXPAND(max_at) {
-  UNUSED;
-  return combine_at(c, PL_OP(maximum), in, out);
+/* Axis by axis: what `margin` makes in front and behind, of at most m - `short_by` entries (any number: -1). */
+typedef pl_value pad_margin(pl_context *c, pl_value x, const pl_slot *shape, int axis, int64_t width, bool behind);
+static bool pad_by(pl_context *c, const pl_op *op, const pl_value *in, const pl_attr *attrs, pad_margin *margin,
+                   int64_t short_by, pl_value *out) {
+  pl_slot x;
+  int64_t width[2][PL_MAX_RANK];
+  if (!shape_of(c, in[0], &x) || !pad_widths(c, op, &x, &attrs[0], width[0], width[1])) return false;
+  pl_value y = in[0];
+  for (int a = 0; a < x.rank; a++) {
+    pl_value parts[3];
+    int k = 0;
+    if (!shape_of(c, y, &x)) return false;
+    for (int behind = 0; behind < 2; behind++) {
+      int64_t w = width[behind][a];
+      if (behind) parts[k++] = y;
+      if (w > 0 && (x.shape[a] == 0 || (short_by >= 0 && w > x.shape[a] - short_by))) {
+        pl_error(c, PL_ERROR_ARGUMENT, "%s: a margin of %lld is too wide for the %d elements of axis %d", op->name,
+                 (long long)w, x.shape[a], a + 1);
+        return false;
+      }
+      if (w > 0) parts[k++] = margin(c, y, &x, a, w, behind);
+    }
+    if (k > 1) y = pl_apply1(c, PL_OP(concat), k, parts, &PL_INT(a));
+  }
+  return done(out[0] = y == in[0] ? PL_UNARY(identity, c, y) : y);
 }
-EXPAND(min_at) {
-  UNUSED;
-  return combine_at(c, PL_OP(minimum), in, out);
+static pl_value wrap_margin(pl_context *c, pl_value x, const pl_slot *s, int axis, int64_t w, bool behind) {
+  return pl_part(c, x, axis, behind ? 0 : s->shape[axis] - w, 1, w);
 }
+static pl_value reflect_margin(pl_context *c, pl_value x, const pl_slot *s, int axis, int64_t w, bool behind) {
+  return pl_part(c, x, axis, behind ? s->shape[axis] - 2 : w, -1, w);
+}
+static pl_value edge_margin(pl_context *c, pl_value x, const pl_slot *s, int axis, int64_t w, bool behind) {
+  int64_t shape[PL_MAX_RANK];
+  for (int a = 0; a < s->rank; a++) shape[a] = a == axis ? w : s->shape[a];
+  return spread(c, pl_part(c, x, axis, behind ? s->shape[axis] - 1 : 0, 1, 1), s->rank, shape);
+}
+EXPAND(pad_wrap) { return (void)n, pad_by(c, op, in, attrs, wrap_margin, 0, out); }
+EXPAND(pad_reflect) { return (void)n, pad_by(c, op, in, attrs, reflect_margin, 1, out); }
+EXPAND(pad_edge) { return (void)n, pad_by(c, op, in, attrs, edge_margin, -1, out); }
 
 /* ---- samples ---- */
 
@@ -355,14 +413,21 @@ SAMPLE(rms) {
   return tensors(c, r, k, s);
 }
 
-SAMPLE(at) {
-  if (k > 1) return false;
-  s->n = 3;
-  s->in[0] = pl_sample_tensor(c, r, 0.5, 1, 1, 6);
-  s->in[1] = k ? pl_tensor(c, PL_I64, 1, (int64_t[]){1}, (int64_t[]){4})
-               : pl_tensor(c, PL_I64, 1, (int64_t[]){7}, (int64_t[]){2, 5, 2, 1, 5, 2, 2});
-  s->in[2] = k ? pl_sample_tensor(c, r, 1.5, 2, 1, 1) : pl_sample_tensor(c, r, 1.5, 2, 1, 7);
-  return true;
+SAMPLE(pad) {
+  s->n = 1;
+  s->attrs[1] = PL_REALV(k == 1 ? 2.5 : 0);
+  if (k == 0) s->in[0] = pl_sample_tensor(c, r, -1, 1, 2, 3, 5), LIST(0, 1);
+  if (k == 1) s->in[0] = pl_sample_tensor(c, r, -1, 1, 2, 4, 3), LIST(0, 0, 2, 1, 0);
+  if (k == 2) s->in[0] = pl_sample_tensor(c, r, -1, 1, 1, 0), LIST(0, 2);
+  return k <= 2;
+}
+SAMPLE(margin) {
+  s->n = 1;
+  if (k == 0) s->in[0] = pl_sample_tensor(c, r, -1, 1, 2, 3, 5), LIST(0, 2);
+  if (k == 1) s->in[0] = pl_sample_tensor(c, r, -1, 1, 2, 4, 3), LIST(0, 0, 2, 1, 0);
+  if (k == 2) s->in[0] = pl_sample_tensor(c, r, -1, 1, 0), LIST(0, 2);
+  if (k == 3) s->in[0] = pl_sample_tensor(c, r, -1, 1, 1, 3), LIST(0, 0);
+  return k <= 3;
 }
 
 #define ARRANGE(op, text, inputs_, smp)                                                                       \
@@ -372,6 +437,11 @@ SAMPLE(at) {
   {                                   \
     { "offset", PL_AS_INT, false, 0 } \
   }
+
+#define WIDTH \
+  { "width", PL_AS_INTS, true, 0 }
+#define PADDED "{m, ...} -> {before + m + after, ...}"
+#define SIDES ": width for all sides, one an axis, or before and after for each axis"
 
 pl_op pl_ops_arrange[] = {
     {ARRANGE(tile, "repeated as a whole, so many times along each axis (of the last ones, or new leading ones)", 1,
@@ -405,8 +475,14 @@ pl_op pl_ops_arrange[] = {
     {ARRANGE(rms, "root of the mean square over axes (all by default)", 1, rms),
      .shapes = "{...} -> the axes that stay; {} of all; with keep 1 for each reduced", .derivative = "0 at 0",
      .attrs = {{"axis", PL_AS_AXES, false, 0}, {"keep", PL_AS_FLAG, false, 0}}},
-    {ARRANGE(mul_at, "a vector multiplied at 1-based places, repeatedly at repeated ones", 3, at), .internal = true},
-    {ARRANGE(max_at, "the larger of a vector and entries at 1-based places", 3, at), .internal = true},
-    {ARRANGE(min_at, "the smaller of a vector and entries at 1-based places", 3, at), .internal = true},
+    {ARRANGE(pad, "with a margin of value (0) around" SIDES, 1, pad), .shapes = PADDED,
+     .attrs = {WIDTH, {"value", PL_AS_REAL, false, 0}}},
+    {ARRANGE(pad_wrap, "with a margin as if x went on periodically" SIDES, 1, margin), .shapes = PADDED,
+     .attrs = {WIDTH}},
+    {ARRANGE(pad_reflect, "with a margin of x mirrored at its first and last elements, which are not repeated" SIDES, 1,
+             margin),
+     .shapes = PADDED, .attrs = {WIDTH}},
+    {ARRANGE(pad_edge, "with a margin of x's first and last elements repeated" SIDES, 1, margin), .shapes = PADDED,
+     .attrs = {WIDTH}},
     {0},
 };

@@ -57,8 +57,8 @@ static void tridiagonal_run(const pl_call *call, pl_slot **out) {
     char which[PL_TEXT];
     for (int64_t i = 0; i < batch && !c->status; i++)
       if (p.a.bad[i])
-        pl_error(c, PL_ERROR_NUMERIC, "tridiagonal_solve: the matrix%s is singular: a pivot is zero",
-                 pl_stack_which(which, i, batch));
+        pl_error(c, PL_ERROR_NUMERIC, "tridiagonal_solve: the %lld x %lld matrix%s is singular: a pivot is zero",
+                 (long long)n, (long long)n, pl_stack_which(which, i, batch));
   }
   pl_memory_free(c, p.a.bad);
   pl_memory_free(c, j.work);
@@ -222,8 +222,8 @@ static void banded_run(const pl_call *call, pl_slot **out) {
   }
   int64_t failed = run_bands(call, banded_each, out[0], call->attrs[2].i, work);
   if (failed >= 0)
-    pl_error(call->c, PL_ERROR_NUMERIC, "banded_solve: the matrix%s is singular: a pivot is zero",
-             pl_stack_which(which, failed, call->in[0]->shape[0]));
+    pl_error(call->c, PL_ERROR_NUMERIC, "banded_solve: the %d x %d matrix%s is singular: a pivot is zero",
+             call->in[1]->shape[1], call->in[1]->shape[1], pl_stack_which(which, failed, call->in[0]->shape[0]));
 }
 static void band_times_run(const pl_call *call, pl_slot **out) {
   run_bands(call, times_each, out[0], call->attrs[2].i, 2 * call->in[1]->shape[2]);

@@ -495,7 +495,8 @@ EXPAND(imag) {
 EXPAND(conj) {
   UNUSED;
   if (!is_complex(c, op, in[0])) return false;
-  pl_attr signs[] = {PL_REALV(1), PL_REALV(-2), PL_INT(2), PL_INT(pl_slot_get(c, in[0])->dtype)};
+  pl_dtype dtype = (pl_dtype)pl_slot_get(c, in[0])->dtype;
+  pl_attr signs[] = {PL_REALV(1), PL_REALV(-2), PL_INT(2), PL_INT(dtype == PL_BOOL ? PL_F64 : dtype)};
   return done(out[0] = PL_BINARY(mul, c, in[0], pl_apply1(c, PL_OP(range), 0, NULL, signs)));
 }
 EXPAND(complex_abs) {

@@ -1,5 +1,5 @@
-/* move.c: what rearranges data: shapes, slices, gathers and scatters, joins; and constructors. All are linear in their
- * float inputs; indices in attributes are 0-based, index data is 1-based. */
+/* move.c: what rearranges data: shapes, slices, joins; and constructors. All are linear in their float inputs; indices
+ * in attributes are 0-based. */
 #include <string.h>
 
 #include "../../kernels/shapes.h"
@@ -116,17 +116,18 @@ static bool list_shape(const pl_call *call, const pl_attr *list, pl_spec *out) {
 static bool reshape_shape(const pl_call *call, pl_spec *out) {
   const pl_slot *x = call->in[0];
   const pl_attr *list = &call->attrs[0];
-  int64_t known = 1, sizes[PL_MAX_RANK];
+  int64_t sizes[PL_MAX_RANK];
   int free_axis = -1;
   if (list->n > PL_MAX_RANK || list->n < 0) return list_shape(call, list, out);
   for (int i = 0; i < list->n; i++) {
-    sizes[i] = list->list[i];
-    if (sizes[i] == -1 && free_axis < 0) free_axis = i;
-    else known *= sizes[i];
+    bool is_free = list->list[i] == -1 && free_axis < 0;
+    sizes[i] = is_free ? 1 : list->list[i];
+    if (is_free) free_axis = i;
   }
-  if (free_axis >= 0) sizes[free_axis] = known ? x->count / known : 0;
   pl_attr filled = PL_INTS(list->n, sizes);
   if (!list_shape(call, &filled, out)) return false;
+  int64_t known = pl_spec_count(out);
+  if (free_axis >= 0) out->shape[free_axis] = (int32_t)(known ? x->count / known : 0);
   if (pl_spec_count(out) != x->count) {
     char a[PL_TEXT], b[PL_TEXT];
     int32_t asked[PL_MAX_RANK];
@@ -231,8 +232,11 @@ static bool slice_check(const pl_call *call, const pl_slot *x, pl_spec *out) {
   }
   out->rank = x->rank;
   for (int a = 0; a < x->rank; a++) {
-    int64_t n = count->list[a], first = start->list[a], last = first + (n - 1) * step->list[a];
-    if (n < 0 || (n > 0 && (first < 0 || first >= x->shape[a] || last < 0 || last >= x->shape[a]))) {
+    int64_t n = count->list[a], first = start->list[a], last;
+    bool far =
+        __builtin_mul_overflow(n - (n > INT64_MIN), step->list[a], &last) || __builtin_add_overflow(first, last, &last);
+    if (far || n < 0 || n > INT32_MAX ||
+        (n > 0 && (first < 0 || first >= x->shape[a] || last < 0 || last >= x->shape[a]))) {
       char text[PL_TEXT];
       pl_error(call->c, PL_ERROR_INDEX, "%s: %lld to %lld is out of range on axis %d of shape %s", call->op->name,
                (long long)first + 1, (long long)last + 1, a + 1, pl_shape_text(text, x->rank, x->shape));
@@ -323,165 +327,22 @@ static bool flip_expand(pl_context *c, const pl_op *op, int n, const pl_value *i
 static bool diff_expand(pl_context *c, const pl_op *op, int n, const pl_value *in, const pl_attr *attrs,
                         pl_value *out) {
   pl_value x = in[0];
-  for (int64_t k = 0; k < attrs[0].i; k++) {
-    pl_slot *s = pl_slot_get(c, x);
-    if (!s) return false;
-    pl_call call = {c, op, n, &s, &x, attrs};
-    int axis = pl_axis(&call, attrs[1].i, s->rank);
-    if (axis < 0) return false;
-    int64_t less = s->shape[axis] > 0 ? s->shape[axis] - 1 : 0;
-    pl_value hi = pl_part(c, x, axis, 1, 1, less), lo = pl_part(c, x, axis, 0, 1, less);
+  pl_slot *s = pl_slot_get(c, x);
+  if (!s) return false;
+  pl_call call = {c, op, n, &s, &x, attrs};
+  int axis = pl_axis(&call, attrs[1].i, s->rank);
+  if (axis < 0) return false;
+  if (attrs[0].i < 0) {
+    pl_error(c, PL_ERROR_ARGUMENT, "%s: %lld is no number of times", op->name, (long long)attrs[0].i);
+    return false;
+  }
+  int64_t size = s->shape[axis], times = attrs[0].i < size ? attrs[0].i : size; /* then nothing is left */
+  for (int64_t k = 1; k <= times; k++) {
+    pl_value hi = pl_part(c, x, axis, size > k, 1, size - k), lo = pl_part(c, x, axis, 0, 1, size - k);
     x = PL_BINARY(sub, c, hi, lo);
   }
   out[0] = x == in[0] ? PL_UNARY(identity, c, x) : x;
   return out[0] != PL_NONE;
-}
-
-/* pad: attribute width, one number for every side, one an axis, or two an axis (before, after); value. */
-static bool pad_expand(pl_context *c, const pl_op *op, int n, const pl_value *in, const pl_attr *attrs, pl_value *out) {
-  (void)n;
-  pl_slot *s = pl_slot_get(c, in[0]);
-  if (!s) return false;
-  int rank = s->rank, given = attrs[0].n;
-  if (given != 1 && given != rank && given != 2 * rank) {
-    char text[PL_TEXT];
-    pl_error(c, PL_ERROR_ARGUMENT,
-             "%s: the width is one number, one an axis, or {before, after} for each axis of shape %s", op->name,
-             pl_shape_text(text, rank, s->shape));
-    return false;
-  }
-  int64_t start[PL_MAX_RANK], step[PL_MAX_RANK], count[PL_MAX_RANK], shape[PL_MAX_RANK];
-  for (int a = 0; a < rank; a++) {
-    int64_t before = attrs[0].list[given == 1 ? 0 : given == rank ? a : 2 * a];
-    int64_t after = attrs[0].list[given == 1 ? 0 : given == rank ? a : 2 * a + 1];
-    if (before < 0 || after < 0) {
-      pl_error(c, PL_ERROR_ARGUMENT, "%s: widths cannot be negative", op->name);
-      return false;
-    }
-    start[a] = before;
-    step[a] = 1;
-    count[a] = s->shape[a];
-    shape[a] = before + count[a] + after;
-  }
-  pl_value base = pl_call1(c, PL_OP(broadcast_to), pl_like(c, in[0], attrs[1].r), &PL_INTS(rank, shape));
-  out[0] = pl_call2(c, PL_OP(slice_set), base, in[0],
-                    (pl_attr[]){PL_INTS(rank, start), PL_INTS(rank, step), PL_INTS(rank, count)});
-  return out[0] != PL_NONE;
-}
-
-/* ---- gather and scatter: attribute axis; index is input 1, 1-based ---- */
-
-static bool check_index(const pl_call *call, const pl_slot *index, int64_t m) {
-  const int64_t *i = index->data;
-  int64_t bad = 0;
-  for (int64_t k = 0; k < index->count; k++) bad |= i[k] < 1 || i[k] > m;
-  if (!bad) return true;
-  for (int64_t k = 0; k < index->count; k++)
-    if (i[k] < 1 || i[k] > m) {
-      pl_error(call->c, PL_ERROR_INDEX, "%s: index %lld (entry %lld) is out of range 1 to %lld", call->op->name,
-               (long long)i[k], (long long)k + 1, (long long)m);
-      return false;
-    }
-  return false;
-}
-static bool gather_spec(const pl_call *call, const pl_slot *x, pl_spec *out) {
-  const pl_slot *index = call->in[1];
-  int axis = pl_axis(call, call->attrs[0].i, x->rank);
-  if (axis < 0) return false;
-  if (x->rank - 1 + index->rank > PL_MAX_RANK) {
-    pl_shape_error(call, "the result has more than 8 axes");
-    return false;
-  }
-  out->dtype = (pl_dtype)x->dtype;
-  out->rank = 0;
-  for (int a = 0; a < axis; a++) out->shape[out->rank++] = x->shape[a];
-  for (int a = 0; a < index->rank; a++) out->shape[out->rank++] = index->shape[a];
-  for (int a = axis + 1; a < x->rank; a++) out->shape[out->rank++] = x->shape[a];
-  if (index->dtype == PL_I64) return true;
-  pl_error(call->c, PL_ERROR_TYPE, "%s: indices are i64, not %s", call->op->name,
-           pl_dtype_name((pl_dtype)index->dtype));
-  return false;
-}
-static bool gather_shape(const pl_call *call, pl_spec *out) { return gather_spec(call, call->in[0], out); }
-static void gather_run(const pl_call *call, pl_slot **out) {
-  const pl_slot *x = call->in[0];
-  int64_t outer;
-  index_args a = {.x = x->data, .index = call->in[1]->data, .y = out[0]->data, .k = call->in[1]->count};
-  pl_split_axis(x, pl_axis(call, call->attrs[0].i, x->rank), &outer, &a.m, &a.inner);
-  if (!check_index(call, call->in[1], a.m)) return;
-  if (out[0]->count) pl_for(call->c, PL_KERNEL_OF(gather, x->dtype), &a, outer * a.k, 1, (double)a.inner + 1);
-}
-static void gather_vjp(pl_vjp *v) {
-  pl_value more[] = {v->in[1], v->g[0]};
-  pl_vjp_give_into(v, 0, PL_OP(add_at), 2, more, v->attrs);
-}
-
-/* add_at(base, index, w), put(base, index, w) */
-static bool scatter_shape(const pl_call *call, pl_spec *out) {
-  pl_spec region = {.rank = 0};
-  const pl_slot *w = call->in[2];
-  if (!gather_spec(call, call->in[0], &region)) return false;
-  if (w->rank != region.rank || memcmp(w->shape, region.shape, w->rank * sizeof *w->shape)) {
-    char a[PL_TEXT], b[PL_TEXT];
-    pl_error(call->c, PL_ERROR_SHAPE, "%s: the selection has shape %s, what goes into it %s", call->op->name,
-             pl_shape_text(a, region.rank, region.shape), pl_shape_text(b, w->rank, w->shape));
-    return false;
-  }
-  copy_shape(call->in[0], out);
-  return true;
-}
-static void scatter(const pl_call *call, pl_slot *out, bool add) {
-  int64_t outer;
-  index_args a = {.x = call->in[2]->data, .index = call->in[1]->data, .y = out->data, .k = call->in[1]->count};
-  pl_split_axis(call->in[0], pl_axis(call, call->attrs[0].i, call->in[0]->rank), &outer, &a.m, &a.inner);
-  if (!check_index(call, call->in[1], a.m)) return;
-  fill_base(call, out);
-  pl_kernel fn = add ? PL_KERNEL_OF(scatter_add, out->dtype) : PL_KERNEL_OF(scatter_set, out->dtype);
-  if (call->in[2]->count) pl_for(call->c, fn, &a, outer, 1, (double)(a.inner * a.k));
-}
-static void add_at_run(const pl_call *call, pl_slot **out) { scatter(call, out[0], true); }
-static void put_run(const pl_call *call, pl_slot **out) { scatter(call, out[0], false); }
-static void add_at_vjp(pl_vjp *v) {
-  pl_vjp_give(v, 0, v->g[0]);
-  if (v->need[2]) pl_vjp_give(v, 2, pl_call2(v->c, PL_OP(gather), v->g[0], v->in[1], v->attrs));
-}
-/* With repeated indices the last one stays: only it has a derivative. The winner is found by putting entry numbers. */
-static void put_vjp(pl_vjp *v) {
-  pl_context *c = v->c;
-  if (v->need[0]) pl_vjp_give(v, 0, pl_call3(c, PL_OP(put), v->g[0], v->in[1], pl_zeros_like(c, v->in[2]), v->attrs));
-  pl_slot *index = pl_slot_get(c, v->in[1]), *x = pl_slot_get(c, v->in[0]);
-  if (!v->need[2] || !index || !x) return;
-  pl_value g = pl_call2(c, PL_OP(gather), v->g[0], v->in[1], v->attrs);
-  int64_t k = index->count, m = x->shape[v->attrs[0].i < 0 ? v->attrs[0].i + x->rank : v->attrs[0].i];
-  pl_value number =
-      pl_call1(c, PL_OP(reshape),
-               pl_apply1(c, PL_OP(range), 0, NULL, (pl_attr[]){PL_REALV(1), PL_REALV(1), PL_INT(k), PL_INT(PL_F64)}),
-               &PL_INTS(1, &k));
-  pl_value flat = pl_reshape_to(c, v->in[1], 1, &k);
-  pl_value none = pl_apply1(c, PL_OP(zeros), 0, NULL, (pl_attr[]){PL_INTS(1, &m), PL_INT(PL_F64)});
-  pl_value winner = pl_call3(c, PL_OP(put), none, flat, number, &PL_INT(0));
-  pl_value wins = PL_BINARY(eq, c, pl_call2(c, PL_OP(gather), winner, flat, &PL_INT(0)), number);
-  /* as index, then ones for the axes behind it */
-  int64_t shape[2 * PL_MAX_RANK];
-  int rank = 0, axis = (int)(v->attrs[0].i < 0 ? v->attrs[0].i + x->rank : v->attrs[0].i);
-  for (int a = 0; a < index->rank; a++) shape[rank++] = index->shape[a];
-  for (int a = axis + 1; a < x->rank; a++) shape[rank++] = 1;
-  pl_vjp_give(v, 2, pl_call3(c, PL_OP(where), pl_reshape_to(c, wins, rank, shape), g, pl_like(c, g, 0), NULL));
-}
-
-static bool nonzero_shape(const pl_call *call, pl_spec *out) {
-  if (pl_slot_unknown(call->c, call->in[0])) return false;
-  const uint8_t *x = call->in[0]->data;
-  int64_t n = 0;
-  for (int64_t i = 0; i < call->in[0]->count; i++) n += x[i] != 0;
-  *out = (pl_spec){PL_I64, 1, {(int32_t)n}};
-  return true;
-}
-static void nonzero_run(const pl_call *call, pl_slot **out) {
-  const uint8_t *x = call->in[0]->data;
-  int64_t *y = out[0]->data;
-  for (int64_t i = 0; i < call->in[0]->count; i++)
-    if (x[i]) *y++ = i + 1;
 }
 
 /* ---- joins ---- */
@@ -552,7 +413,7 @@ static bool stack_expand(pl_context *c, const pl_op *op, int n, const pl_value *
   int64_t axis = attrs[0].i < 0 ? attrs[0].i + rank + 1 : attrs[0].i;
   if (axis < 0 || axis > rank || rank == PL_MAX_RANK) {
     char text[PL_TEXT];
-    pl_error(c, PL_ERROR_INDEX, "stack: no new axis %lld fits shape %s", (long long)axis + 1,
+    pl_error(c, PL_ERROR_INDEX, "stack: there is no new axis %lld (from 0) in shape %s", (long long)attrs[0].i,
              pl_shape_text(text, rank, x->shape));
     return false;
   }
@@ -584,22 +445,21 @@ static void zeros_run(const pl_call *call, pl_slot **out) {
   memset(out[0]->data, 0, (size_t)out[0]->count * pl_dtype_size((pl_dtype)out[0]->dtype));
 }
 /* range: start, step, n, dtype. The last is start + (n-1)*step rounded once, so that linspace ends where it should. */
-static bool range_shape(const pl_call *call, pl_spec *out) {
-  int64_t n = call->attrs[2].i;
+static bool range_shape(const pl_call *call, pl_spec *out) { /* of linspace, too */
+  int64_t n = call->attrs[2].i, dtype = call->attrs[3].i;
   pl_attr list = PL_INTS(1, &n);
-  out->dtype = (pl_dtype)call->attrs[3].i;
+  if (dtype < 0 || dtype > PL_I64) {
+    pl_error(call->c, PL_ERROR_TYPE, "%s: there are no numbers of dtype %s", call->op->name,
+             pl_dtype_name((pl_dtype)dtype));
+    return false;
+  }
+  out->dtype = (pl_dtype)dtype;
   return list_shape(call, &list, out);
 }
 static void range_run(const pl_call *call, pl_slot **out) {
   double start = call->attrs[0].r, step = call->attrs[1].r;
   range_args a = {out[0]->data, start, step, start + (double)(out[0]->count - 1) * step, out[0]->count};
   pl_for(call->c, PL_KERNEL_OF(range, out[0]->dtype), &a, out[0]->count, 1, 2);
-}
-static bool linspace_shape(const pl_call *call, pl_spec *out) {
-  int64_t n = call->attrs[2].i;
-  pl_attr list = PL_INTS(1, &n);
-  out->dtype = (pl_dtype)call->attrs[3].i;
-  return list_shape(call, &list, out);
 }
 static void linspace_run(const pl_call *call, pl_slot **out) {
   double start = call->attrs[0].r, last = call->attrs[1].r;
@@ -731,48 +591,6 @@ SAMPLE(diff) {
   if (k == 2) s->in[0] = pl_sample_tensor(c, r, -1, 1, 1, 1);
   return k <= 2;
 }
-SAMPLE(pad) {
-  s->n = 1;
-  s->attrs[1] = PL_REALV(k == 1 ? 2.5 : 0);
-  if (k == 0) s->in[0] = pl_sample_tensor(c, r, -1, 1, 2, 3, 5), LIST(0, 1);
-  if (k == 1) s->in[0] = pl_sample_tensor(c, r, -1, 1, 2, 4, 3), LIST(0, 0, 2, 1, 0);
-  if (k == 2) s->in[0] = pl_sample_tensor(c, r, -1, 1, 1, 0), LIST(0, 2);
-  return k <= 2;
-}
-static pl_value sample_index(pl_context *c, pl_sampler_random *r, int64_t m, int rank, const int64_t *shape) {
-  pl_value v = pl_tensor(c, PL_I64, rank, shape, NULL);
-  pl_slot *s = pl_slot_get(c, v);
-  for (int64_t i = 0; s && i < s->count; i++) ((int64_t *)s->data)[i] = 1 + (int64_t)pl_sample_uniform(r, 0, (double)m);
-  return v;
-}
-SAMPLE(gather) {
-  s->n = 2;
-  s->attrs[0] = PL_INT(k == 1 ? -1 : k == 2 ? 1 : 0);
-  if (k == 0) s->in[0] = pl_sample_tensor(c, r, -1, 1, 1, 5), s->in[1] = sample_index(c, r, 5, 1, (int64_t[]){9});
-  if (k == 1) s->in[0] = pl_sample_tensor(c, r, -1, 1, 2, 3, 4), s->in[1] = sample_index(c, r, 4, 2, (int64_t[]){2, 3});
-  if (k == 2) s->in[0] = pl_sample_tensor(c, r, -1, 1, 3, 2, 4, 3), s->in[1] = sample_index(c, r, 4, 0, NULL);
-  if (k == 3) s->in[0] = pl_sample_tensor(c, r, -1, 1, 1, 5), s->in[1] = sample_index(c, r, 5, 1, (int64_t[]){0});
-  return k <= 3;
-}
-SAMPLE(scatter) {
-  if (!gather_sample(c, r, k, s)) return false;
-  pl_value g = pl_apply1(c, PL_OP(gather), 2, s->in, s->attrs);
-  pl_slot *t = pl_slot_get(c, g);
-  int64_t shape[PL_MAX_RANK];
-  for (int a = 0; t && a < t->rank; a++) shape[a] = t->shape[a];
-  s->n = 3;
-  s->in[2] = random_tensor(c, r, t ? t->rank : 0, shape);
-  pl_release(c, g);
-  return true;
-}
-SAMPLE(nonzero) {
-  if (k > 0) return false;
-  pl_value x = pl_sample_tensor(c, r, -1, 1, 2, 3, 5), zero = pl_constant(c, PL_F64, 0);
-  s->n = 1;
-  s->in[0] = PL_BINARY(gt, c, x, zero);
-  pl_release(c, x);
-  return true;
-}
 SAMPLE(concat) {
   s->n = 3;
   s->attrs[0] = PL_INT(k == 1 ? -1 : 0);
@@ -856,24 +674,6 @@ pl_op pl_ops_move[] = {
     JOIN("diff", "n-th differences along an axis (the last by default)", .inputs = 1,
          .attrs = {{"n", PL_AS_INT, false, 1}, {"axis", PL_AS_AXIS, false, -1}}, .expand = diff_expand,
          .sample = diff_sample, .shapes = "{..., m, ...} -> {..., m - n, ...}"),
-    JOIN("pad",
-         "with a margin of value (0) around: width for all sides, one an axis, or before and after for each axis",
-         .inputs = 1, .attrs = {{"width", PL_AS_INTS, true, 0}, {"value", PL_AS_REAL, false, 0}}, .expand = pad_expand,
-         .sample = pad_sample, .shapes = "{m, ...} -> {before + m + after, ...}"),
-    {MOVE("gather", "x at 1-based indices along an axis (the first by default)", 2),
-     .shapes = "{..., m, ...}, {index...} -> {..., index..., ...}", .keeps = 2, .linear = true, .attrs = AXIS(0),
-     .shape = gather_shape, .run = gather_run, .vjp = gather_vjp, .sample = gather_sample},
-    {MOVE("add_at", "x with w added at 1-based indices along an axis; repeated ones add up", 3),
-     .shapes = "{..., m, ...}, {index...}, {..., index..., ...} -> {..., m, ...}", .keeps = 2, .in_place = true,
-     .linear = true, .attrs = AXIS(0), .shape = scatter_shape, .run = add_at_run, .vjp = add_at_vjp,
-     .sample = scatter_sample},
-    {MOVE("put", "x with w put at 1-based indices along an axis; of repeated ones the last stays", 3),
-     .shapes = "{..., m, ...}, {index...}, {..., index..., ...} -> {..., m, ...}", .keeps = 2, .in_place = true,
-     .linear = true, .attrs = AXIS(0), .shape = scatter_shape, .run = put_run, .vjp = put_vjp,
-     .sample = scatter_sample},
-    {MOVE("nonzero", "1-based places of the true elements in row-major order", 1),
-     .shapes = "{...} -> {count of true}, i64", .derivative = "none: places are whole numbers", .masks = 1,
-     .shape = nonzero_shape, .run = nonzero_run, .sample = nonzero_sample},
     {MOVE("concat", "joined along an axis (the first by default)", -1),
      .shapes = "{..., m_k, ...} each -> {..., sum of m_k, ...}", .linear = true, .attrs = AXIS(0),
      .shape = concat_shape, .run = concat_run, .vjp = concat_vjp, .sample = concat_sample},
@@ -893,7 +693,7 @@ pl_op pl_ops_move[] = {
                {"b", PL_AS_REAL, true, 0},
                {"n", PL_AS_INT, true, 0},
                {"dtype", PL_AS_DTYPE, false, 0}},
-     .shape = linspace_shape, .run = linspace_run, .sample = range_sample},
+     .shape = range_shape, .run = linspace_run, .sample = range_sample},
     {MOVE("eye", "ones on the diagonal", 0), .internal = true,
      .attrs = {{"n", PL_AS_INT, true, 0}, {"m", PL_AS_INT, true, 0}, {"dtype", PL_AS_DTYPE, false, 0}},
      .shape = eye_shape, .run = eye_run, .sample = eye_sample},

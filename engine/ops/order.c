@@ -14,7 +14,8 @@ static bool place_axis(const pl_call *call, int *axis) {
   *axis = -1;
   if (list->n < 0) return true;
   if (list->n != 1) {
-    pl_error(call->c, PL_ERROR_ARGUMENT, "%s: one axis, or none for the place among all elements", call->op->name);
+    pl_error(call->c, PL_ERROR_ARGUMENT, "%s: it goes along one axis, or (without any) over all elements; %d are given",
+             call->op->name, list->n);
     return false;
   }
   return (*axis = pl_axis(call, list->list[0], call->in[0]->rank)) >= 0;

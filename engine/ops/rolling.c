@@ -1,11 +1,116 @@
-/* rolling.c: sums and moments of all windows of w neighbours along an axis. Windows of 1, 2, 4 ... elements are joined
- * in pairs, and those that w's binary digits name are put together: O(n log w) work, errors that grow with log w, and
- * no difference of large sums. Composites of slices, which have the derivatives. */
-#include "../op.h"
+/* rolling.c: sums, moments and extremes of all windows of w neighbours along an axis. Windows of 1, 2, 4 ... elements
+ * are joined in pairs, and those that w's binary digits name are put together: O(n log w) work, errors that grow with
+ * log w, and no difference of large sums. Sums have a kernel; the others are composites of slices, which have the
+ * derivatives. */
+#include <math.h>
+#include <string.h>
 
-/* Of the windows of `size` elements that begin at each place: sums (or means, and sums of squared deviations). */
+#include "../../kernels/shapes.h"
+#include "../op.h"
+#include "../schedule.h"
+
+/* The axis and its size, where the window fits it; -1, and the error set, where not. */
+static int window_axis(const pl_call *call, int64_t *n) {
+  const pl_slot *x = call->in[0];
+  int64_t w = call->attrs[0].i;
+  if (x->rank == 0) {
+    pl_error(call->c, PL_ERROR_SHAPE, "%s needs an axis; this is a single number", call->op->name);
+    return -1;
+  }
+  int axis = pl_axis(call, call->attrs[1].i, x->rank);
+  if (axis < 0) return -1;
+  *n = x->shape[axis];
+  if (w >= 1 && w <= *n) return axis;
+  pl_error(call->c, PL_ERROR_ARGUMENT, "%s: a window of %lld does not fit the %lld elements of axis %d", call->op->name,
+           (long long)w, (long long)*n, axis + 1);
+  return -1;
+}
+
+/* ---- sums ---- */
+
+static bool rolling_sum_shape(const pl_call *call, pl_spec *out) {
+  int64_t n;
+  int axis = window_axis(call, &n);
+  if (axis < 0) return false;
+  out->rank = call->in[0]->rank;
+  memcpy(out->shape, call->in[0]->shape, sizeof out->shape);
+  out->shape[axis] = (int32_t)(n - call->attrs[0].i + 1);
+  return true;
+}
+/* y {lines, n - (w - 1) s}: sums of w numbers s apart from lines of n, `stride` apart. A window too wide for the
+ * kernel's space is one of sums of its widest windows, and what is left over. */
+static void roll(pl_context *c, pl_dtype dtype, const void *x, void *y, int64_t lines, int64_t n, int64_t stride,
+                 int64_t s, int64_t w) {
+  int64_t size = (int64_t)pl_dtype_size(dtype), ends = n - (w - 1) * s;
+  int64_t widest = s < 8 ? PL_ROLLING_WINDOW : PL_ROLLING_WINDOW / 8; /* leaves columns that fill cache lines */
+  if (w <= widest) {
+    rolling_sum_args a = {.x = x, .y = y, .n = n, .stride = stride, .s = s, .q = w, .columns = PL_ROLLING_WINDOW / w};
+    if (a.columns > s) a.columns = s;
+    a.rows = PL_ROLLING_SPACE / a.columns - w + 1;
+    a.blocks = (ends + a.rows * s - 1) / (a.rows * s);
+    a.chunks = (s + a.columns - 1) / a.columns;
+    double block = (double)(a.rows < ends / s + 1 ? a.rows : ends / s + 1) * (double)a.columns;
+    pl_for(c, PL_KERNEL_OF(rolling_sum, dtype), &a, lines * a.blocks * a.chunks, 1, block * 2 * log2((double)w + 1));
+    return;
+  }
+  int64_t q = w / widest, rest = w % widest, m = n - (widest - 1) * s;
+  void *wide = pl_memory_new(c, (size_t)(lines * m * size)),
+       *more = rest ? pl_memory_new(c, (size_t)(lines * ends * size) + 64) : NULL;
+  if (wide && (more || !rest)) {
+    roll(c, dtype, x, wide, lines, n, stride, s, widest);
+    roll(c, dtype, wide, y, lines, m - rest * s, m, s * widest, q);
+    int64_t before = q * widest * s;
+    if (rest && c->status == PL_OK) {
+      roll(c, dtype, (const char *)x + before * size, more, lines, n - before, stride, s, rest);
+      pl_for(c, PL_OP(add)->fn[dtype], (const void *[]){y, more, y}, lines * ends, PL_BLOCK, 1);
+    }
+  }
+  pl_memory_free(c, wide);
+  pl_memory_free(c, more);
+}
+static void rolling_sum_run(const pl_call *call, pl_slot **out) {
+  const pl_slot *x = call->in[0];
+  int64_t lines, n, inner;
+  pl_split_axis(x, pl_axis(call, call->attrs[1].i, x->rank), &lines, &n, &inner);
+  if (out[0]->count == 0) return;
+  roll(call->c, (pl_dtype)x->dtype, x->data, out[0]->data, lines, n * inner, n * inner, inner, call->attrs[0].i);
+}
+/* The sums of the windows of g that hold an element. */
+static void rolling_sum_vjp(pl_vjp *v) {
+  pl_slot *x = pl_slot_get(v->c, v->in[0]);
+  if (!x) return;
+  int64_t width[2 * PL_MAX_RANK] = {0}, axis = v->attrs[1].i + (v->attrs[1].i < 0 ? x->rank : 0);
+  width[2 * axis] = width[2 * axis + 1] = v->attrs[0].i - 1;
+  pl_attr margin[] = {PL_INTS(2 * x->rank, width), PL_REALV(0)};
+  pl_value g = v->attrs[0].i > 1 ? pl_call1(v->c, PL_OP(pad), v->g[0], margin) : v->g[0];
+  pl_vjp_give(v, 0, pl_call1(v->c, PL_OP(rolling_sum), g, v->attrs));
+}
+
+static int axis_of(pl_context *c, const pl_op *op, const pl_value *in, const pl_attr *attrs, int64_t *n) {
+  pl_slot *s = pl_slot_get(c, in[0]);
+  return s ? window_axis(&(pl_call){c, op, 1, &s, in, attrs}, n) : -1;
+}
+
+#define EXPAND(name)                                                                                         \
+  static bool name##_expand(pl_context *c, const pl_op *op, int n, const pl_value *in, const pl_attr *attrs, \
+                            pl_value *out)
+
+EXPAND(rolling_mean) {
+  (void)n;
+  int64_t m;
+  if (axis_of(c, op, in, attrs, &m) < 0) return false;
+  pl_slot *s = pl_slot_get(c, in[0]);
+  pl_value x = s->dtype > PL_F32 ? pl_cast(c, in[0], PL_F64) : in[0];
+  pl_value sum = pl_call1(c, PL_OP(rolling_sum), x, attrs);
+  out[0] = PL_BINARY(div, c, sum, pl_like(c, sum, (double)attrs[0].i));
+  return out[0] != PL_NONE;
+}
+
+/* ---- moments: joined as the sums are ---- */
+
+/* Of the windows of `size` elements that begin at each place: means and sums of squared deviations. */
 typedef struct {
-  pl_value first, second;
+  pl_value mean, squares;
   int64_t size, count;
 } windows;
 
@@ -14,67 +119,31 @@ static pl_value part(pl_context *c, pl_value x, int axis, int64_t start, int64_t
   return x == PL_ZERO ? x : pl_part(c, x, axis, start, 1, count);
 }
 /* Windows of a followed by those of b. T. Chan, G. Golub, R. LeVeque, American Statistician 37(3), 1983, eq. 1.5. */
-static windows join(pl_context *c, windows a, windows b, int axis, bool moments) {
+static windows join(pl_context *c, windows a, windows b, int axis) {
   windows y = {.size = a.size + b.size, .count = a.count - b.size};
-  pl_value x = part(c, a.first, axis, 0, y.count), z = part(c, b.first, axis, a.size, y.count);
-  y.second = PL_ZERO;
-  if (!moments) {
-    y.first = PL_BINARY(add, c, x, z);
-    return y;
-  }
+  pl_value x = part(c, a.mean, axis, 0, y.count), z = part(c, b.mean, axis, a.size, y.count);
   double p = (double)a.size, q = (double)b.size;
   pl_value d = PL_BINARY(sub, c, z, x), square = PL_UNARY(square, c, d);
-  y.first = PL_BINARY(add, c, x, PL_BINARY(mul, c, d, pl_like(c, d, q / (p + q))));
-  y.second = pl_plus(c, part(c, a.second, axis, 0, y.count), part(c, b.second, axis, a.size, y.count));
-  y.second = pl_plus(c, y.second, PL_BINARY(mul, c, square, pl_like(c, d, p * q / (p + q))));
+  y.mean = PL_BINARY(add, c, x, PL_BINARY(mul, c, d, pl_like(c, d, q / (p + q))));
+  y.squares = pl_plus(c, part(c, a.squares, axis, 0, y.count), part(c, b.squares, axis, a.size, y.count));
+  y.squares = pl_plus(c, y.squares, PL_BINARY(mul, c, square, pl_like(c, d, p * q / (p + q))));
   return y;
 }
-static bool roll_windows(pl_context *c, const pl_op *op, const pl_value *in, const pl_attr *attrs, bool moments,
-                         windows *all) {
-  pl_slot *s = pl_slot_get(c, in[0]);
-  if (!s) return false;
-  pl_call call = {c, op, 1, &s, in, attrs};
-  if (s->rank == 0) {
-    pl_error(c, PL_ERROR_SHAPE, "%s needs an axis; this is a single number", op->name);
-    return false;
-  }
-  int axis = pl_axis(&call, attrs[1].i, s->rank);
+static bool roll_windows(pl_context *c, const pl_op *op, const pl_value *in, const pl_attr *attrs, windows *all) {
+  int64_t n, w = attrs[0].i;
+  int axis = axis_of(c, op, in, attrs, &n);
   if (axis < 0) return false;
-  int64_t n = s->shape[axis], w = attrs[0].i;
-  if (w < 1 || w > n) {
-    pl_error(c, PL_ERROR_ARGUMENT, "%s: a window of %lld does not fit the %lld elements of axis %d", op->name,
-             (long long)w, (long long)n, axis + 1);
-    return false;
-  }
-  bool whole = moments && s->dtype > PL_F32;
-  windows block = {.first = whole ? pl_cast(c, in[0], PL_F64) : in[0], .second = PL_ZERO, .size = 1, .count = n};
+  bool whole = pl_slot_get(c, in[0])->dtype > PL_F32;
+  windows block = {.mean = whole ? pl_cast(c, in[0], PL_F64) : in[0], .squares = PL_ZERO, .size = 1, .count = n};
   *all = (windows){.size = 0};
   for (;;) {
-    if (w & block.size) *all = all->size ? join(c, *all, block, axis, moments) : block;
+    if (w & block.size) *all = all->size ? join(c, *all, block, axis) : block;
     if (w < 2 * block.size) break;
-    block = join(c, block, block, axis, moments);
+    block = join(c, block, block, axis);
   }
   return c->status == PL_OK;
 }
 
-#define EXPAND(name)                                                                                         \
-  static bool name##_expand(pl_context *c, const pl_op *op, int n, const pl_value *in, const pl_attr *attrs, \
-                            pl_value *out)
-
-EXPAND(rolling_sum) {
-  (void)n;
-  windows all;
-  if (!roll_windows(c, op, in, attrs, false, &all)) return false;
-  out[0] = all.first == in[0] ? PL_UNARY(identity, c, in[0]) : all.first;
-  return out[0] != PL_NONE;
-}
-EXPAND(rolling_mean) {
-  (void)n;
-  windows all;
-  if (!roll_windows(c, op, in, attrs, false, &all)) return false;
-  out[0] = PL_BINARY(div, c, all.first, pl_like(c, all.first, (double)all.size));
-  return out[0] != PL_NONE;
-}
 EXPAND(rolling_var) {
   (void)n;
   windows all;
@@ -83,9 +152,9 @@ EXPAND(rolling_var) {
              (long long)attrs[2].i);
     return false;
   }
-  if (!roll_windows(c, op, in, attrs, true, &all)) return false;
-  pl_value m = all.second == PL_ZERO ? pl_zeros_like(c, all.first) : all.second;
-  out[0] = PL_BINARY(div, c, m, pl_like(c, m, (double)(attrs[0].i - attrs[2].i)));
+  if (!roll_windows(c, op, in, attrs, &all)) return false;
+  pl_value m = all.squares == PL_ZERO ? pl_zeros_like(c, all.mean) : all.squares;
+  out[0] = PL_BINARY(div, c, m, pl_like(c, m, (double)attrs[0].i - (double)attrs[2].i));
   return out[0] != PL_NONE;
 }
 EXPAND(rolling_std) {
@@ -98,6 +167,24 @@ EXPAND(rolling_std) {
   return out[0] != PL_NONE;
 }
 
+/* Of the two windows of 2^k elements that cover one of w, which may overlap. */
+static bool extremes(pl_context *c, const pl_op *op, const pl_value *in, const pl_attr *attrs, const pl_op *better,
+                     pl_value *out) {
+  int64_t n, w = attrs[0].i, size = 1;
+  int axis = axis_of(c, op, in, attrs, &n);
+  if (axis < 0) return false;
+  pl_value y = in[0];
+  while (size < w && !c->status) {
+    int64_t step = 2 * size <= w ? size : w - size, count = n - size - step + 1;
+    y = pl_call2(c, better, part(c, y, axis, 0, count), part(c, y, axis, step, count), NULL);
+    size += step;
+  }
+  out[0] = y == in[0] ? PL_UNARY(identity, c, y) : y;
+  return out[0] != PL_NONE;
+}
+EXPAND(rolling_max) { return (void)n, extremes(c, op, in, attrs, PL_OP(maximum), out); }
+EXPAND(rolling_min) { return (void)n, extremes(c, op, in, attrs, PL_OP(minimum), out); }
+
 static bool windows_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s) {
   if (k > 3) return false;
   s->n = 1;
@@ -108,22 +195,38 @@ static bool windows_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample
   return true;
 }
 
-#define ROLLING(op, text)                                                                            \
-  .name = #op, .formula = text ", of all windows of neighbours along an axis (the last by default)", \
-  .kind = PL_COMPOSITE, .inputs = 1, .outputs = 1, .expand = op##_expand, .sample = windows_sample,  \
-  .shapes = "{..., m, ...} -> {..., m - window + 1, ...}"
+static bool apart_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s) {
+  if (!windows_sample(c, r, k, s)) return false;
+  pl_slot *x = pl_slot_get(c, s->in[0]);
+  for (int64_t i = 0; x && i < x->count; i++) ((double *)x->data)[i] = 0.1 * (double)(11 * i % 37);
+  return true;
+}
+
+#define ROLLING(op, text, smp)                                                                                    \
+  .name = #op, .formula = text ", of all windows of neighbours along an axis (the last by default)", .inputs = 1, \
+  .outputs = 1, .shapes = "{..., m, ...} -> {..., m - window + 1, ...}", .sample = smp##_sample
+#define SUM                                                                                                    \
+  .kind = PL_LINEAR, .dtypes = PL_NUMBERS, .linear = true, .shape = rolling_sum_shape, .run = rolling_sum_run, \
+  .vjp = rolling_sum_vjp
+#define MADE(op) .kind = PL_COMPOSITE, .expand = op##_expand
 #define WINDOW \
   {"window", PL_AS_INT, true, 0}, { "axis", PL_AS_AXIS, false, -1 }
 #define DDOF \
   { "ddof", PL_AS_INT, false, 0 }
+#define TIES "shared by ties, not equally where there are more than two"
 #define PAIRWISE "T. Chan, G. Golub, R. LeVeque, American Statistician 37(3), 1983"
 
 pl_op pl_ops_rolling[] = {
-    {ROLLING(rolling_sum, "sum"), .accuracy = "log2(window) eps times the sum of |x|", .attrs = {WINDOW}},
-    {ROLLING(rolling_mean, "mean"), .accuracy = "log2(window) eps times the mean of |x|", .attrs = {WINDOW}},
-    {ROLLING(rolling_var, "mean square deviation from the mean, divided by window - ddof"), .source = PAIRWISE,
-     .attrs = {WINDOW, DDOF}},
-    {ROLLING(rolling_std, "root of rolling_var"), .derivative = "0 where all are equal", .source = PAIRWISE,
-     .attrs = {WINDOW, DDOF}},
+    {ROLLING(rolling_sum, "sum", windows), SUM, .accuracy = "log2(window) eps times the sum of |x|", .attrs = {WINDOW}},
+    {ROLLING(rolling_mean, "mean", windows), MADE(rolling_mean), .accuracy = "log2(window) eps times the mean of |x|",
+     .attrs = {WINDOW}},
+    {ROLLING(rolling_var, "mean square deviation from the mean, divided by window - ddof", windows), MADE(rolling_var),
+     .source = PAIRWISE, .attrs = {WINDOW, DDOF}},
+    {ROLLING(rolling_std, "root of rolling_var", windows), MADE(rolling_std), .derivative = "0 where all are equal",
+     .source = PAIRWISE, .attrs = {WINDOW, DDOF}},
+    {ROLLING(rolling_max, "largest", apart), MADE(rolling_max), .derivative = TIES, .accuracy = "exact",
+     .attrs = {WINDOW}},
+    {ROLLING(rolling_min, "smallest", apart), MADE(rolling_min), .derivative = TIES, .accuracy = "exact",
+     .attrs = {WINDOW}},
     {0},
 };

@@ -159,7 +159,7 @@ pl_op pl_ops_special[] = {
     COSTLY(lgamma, "log of the gamma function's absolute value", PL_FLOATS, positive),
     COSTLY(digamma, "derivative of lgamma; NaN at 0, -1, -2 ...", PL_FLOATS, positive),
     {.name = "polygamma",
-     .formula = "n-th derivative of digamma, for x > 0 (n = 0 and 1 for any); else NaN",
+     .formula = "n-th derivative of digamma, n = 0, 1 ... 1000, for x > 0 (n = 0 and 1 for any); else NaN",
      .kind = PL_ELEMENTWISE,
      .inputs = 1,
      .outputs = 1,

@@ -121,71 +121,6 @@ static bool trapezoid_expand(pl_context *c, const pl_op *op, int n, const pl_val
   return out[0] != PL_NONE;
 }
 
-/* ---- segment_sum, segment_max: rows of x by their segment ---- */
-
-/* The shape {n, ...} of the result, or false with the error set. */
-static bool segments(pl_context *c, const pl_op *op, int n, const pl_value *in, const pl_attr *attrs, pl_slot *x,
-                     int64_t *shape) {
-  pl_slot *slots[] = {pl_slot_get(c, in[0]), pl_slot_get(c, in[1])};
-  if (!slots[0] || !slots[1]) return false;
-  *x = *slots[0];
-  pl_call call = {c, op, n, slots, in, attrs};
-  if (x->rank == 0 || slots[1]->rank != 1 || slots[1]->shape[0] != x->shape[0] || slots[1]->dtype != PL_I64) {
-    pl_shape_error(&call, "the segments are an i64 vector, one for each row of x");
-    return false;
-  }
-  if (attrs[0].i < 0) {
-    pl_error(c, PL_ERROR_ARGUMENT, "%s: %lld segments", op->name, (long long)attrs[0].i);
-    return false;
-  }
-  for (int a = 0; a < x->rank; a++) shape[a] = a ? x->shape[a] : attrs[0].i;
-  return true;
-}
-static bool segment_sum_expand(pl_context *c, const pl_op *op, int n, const pl_value *in, const pl_attr *attrs,
-                               pl_value *out) {
-  pl_slot x;
-  int64_t shape[PL_MAX_RANK];
-  if (!segments(c, op, n, in, attrs, &x, shape)) return false;
-  pl_value zeros = pl_apply1(c, PL_OP(zeros), 0, NULL, (pl_attr[]){PL_INTS(x.rank, shape), PL_INT(x.dtype)});
-  pl_value three[] = {zeros, in[1], in[0]};
-  out[0] = pl_apply1(c, PL_OP(add_at), 3, three, &PL_INT(0));
-  return out[0] != PL_NONE;
-}
-static pl_value whole_numbers(pl_context *c, int64_t first, int64_t count) {
-  return pl_apply1(c, PL_OP(range), 0, NULL,
-                   (pl_attr[]){PL_REALV((double)first), PL_REALV(1), PL_INT(count), PL_INT(PL_I64)});
-}
-/* Places of the elements, in ascending order of their values, are put where their segments are: the last one stays,
- * which is the largest. From there values are gathered, so the derivative is right to any order. */
-static bool segment_max_expand(pl_context *c, const pl_op *op, int n, const pl_value *in, const pl_attr *attrs,
-                               pl_value *out) {
-  pl_slot x;
-  int64_t shape[PL_MAX_RANK], columns = 1;
-  if (!segments(c, op, n, in, attrs, &x, shape)) return false;
-  for (int a = 1; a < x.rank; a++) columns *= shape[a];
-  if (attrs[0].i > 0 && columns > INT32_MAX / attrs[0].i) {
-    pl_error(c, PL_ERROR_SHAPE, "%s: %lld segments of %lld elements are too many", op->name, (long long)attrs[0].i,
-             (long long)columns);
-    return false;
-  }
-  int64_t count = x.count, all = attrs[0].i * columns;
-  pl_value v = pl_reshape_to(c, floats(c, in[0]), 1, &count), still = PL_UNARY(stop_gradient, c, v);
-  pl_value row = pl_call2(c, PL_OP(gather), whole_numbers(c, 0, attrs[0].i), in[1], &PL_INT(0)); /* checks them */
-  row = PL_BINARY(mul, c, row, pl_like(c, row, (double)columns));
-  row = pl_reshape_to(c, row, 2, (int64_t[]){x.shape[0], 1});
-  pl_value goal = pl_reshape_to(c, PL_BINARY(add, c, row, whole_numbers(c, 1, columns)), 1, &count);
-  pl_value order = pl_call1(c, PL_OP(argsort), still, (pl_attr[]){PL_INT(0), PL_INT(0)});
-  pl_value empty = pl_apply1(c, PL_OP(zeros), 0, NULL, (pl_attr[]){PL_INTS(1, &all), PL_INT(PL_I64)});
-  pl_value three[] = {empty, pl_call2(c, PL_OP(gather), goal, order, &PL_INT(0)), order};
-  pl_value best = pl_apply1(c, PL_OP(put), 3, three, &PL_INT(0));
-  pl_value lowest = pl_call1(c, PL_OP(broadcast_to), pl_like(c, v, -INFINITY), &PL_INTS(1, ((int64_t[]){1})));
-  pl_value both[] = {lowest, v}; /* place 1: the maximum of nothing */
-  pl_value padded = pl_apply1(c, PL_OP(concat), 2, both, &PL_INT(0));
-  pl_value y = pl_call2(c, PL_OP(gather), padded, PL_BINARY(add, c, best, pl_like(c, best, 1)), &PL_INT(0));
-  out[0] = pl_reshape_to(c, y, x.rank, shape);
-  return out[0] != PL_NONE;
-}
-
 /* ---- cumprod: prefix products by doubling (W. Hillis, G. Steele, Data parallel algorithms, CACM 29(12), 1986): no
  * division, so zeros are right to any order ---- */
 
@@ -207,24 +142,6 @@ static bool cumprod_expand(pl_context *c, const pl_op *op, int n, const pl_value
     y = PL_BINARY(mul, c, y, pl_apply1(c, PL_OP(concat), 2, before, &PL_INT(axis)));
   }
   out[0] = r > 1 ? y : PL_UNARY(identity, c, in[0]);
-  return out[0] != PL_NONE;
-}
-
-/* ---- bincount: how often each of 1 ... n stands in an index ---- */
-
-static bool bincount_expand(pl_context *c, const pl_op *op, int n, const pl_value *in, const pl_attr *attrs,
-                            pl_value *out) {
-  (void)n;
-  pl_slot *s = pl_slot_get(c, in[0]);
-  if (!s) return false;
-  if (s->dtype != PL_I64) {
-    pl_error(c, PL_ERROR_TYPE, "%s: places are i64, not %s", op->name, pl_dtype_name((pl_dtype)s->dtype));
-    return false;
-  }
-  pl_value flat = PL_UNARY(ravel, c, in[0]);
-  int64_t count = count_of(c, flat);
-  pl_value ones = pl_call1(c, PL_OP(broadcast_to), pl_like(c, flat, 1), &PL_INTS(1, &count));
-  out[0] = pl_call2(c, PL_OP(segment_sum), ones, flat, attrs);
   return out[0] != PL_NONE;
 }
 
@@ -266,32 +183,6 @@ SAMPLE(products) {
   s->attrs[0] = PL_INT(k == 2 ? 1 : 0);
   return tensors(c, r, k, s);
 }
-SAMPLE(places) {
-  (void)r;
-  if (k > 0) return false;
-  s->n = 1;
-  s->in[0] = pl_tensor(c, PL_I64, 2, (int64_t[]){2, 2}, (int64_t[]){2, 1, 2, 5});
-  s->attrs[0] = PL_INT(5);
-  return true;
-}
-SAMPLE(segment) {
-  if (k > 1) return false;
-  s->n = 2;
-  s->in[0] = k ? pl_sample_tensor(c, r, -1, 1, 1, 4) : pl_sample_tensor(c, r, -1, 1, 2, 4, 3);
-  s->in[1] = pl_tensor(c, PL_I64, 1, (int64_t[]){4}, (int64_t[]){2, 1, 2, 5});
-  s->attrs[0] = PL_INT(5);
-  return true;
-}
-SAMPLE(maxima) { /* no segment is empty */
-  if (k > 1) return false;
-  s->n = 2;
-  tensors(c, r, k + 1, s);
-  s->n = 2;
-  s->in[1] = pl_tensor(c, PL_I64, 1, (int64_t[]){3}, (int64_t[]){2, 1, 2});
-  s->attrs[0] = PL_INT(2);
-  return true;
-}
-
 #define COMPOSED(op, text, n, smp)                                                                      \
   .name = #op, .formula = text, .kind = PL_COMPOSITE, .inputs = n, .outputs = 1, .expand = op##_expand, \
   .sample = smp##_sample
@@ -319,16 +210,7 @@ pl_op pl_ops_statistics[] = {
          "argument",
          -1, trapezoid),
      .shapes = "{..., m, ...}, perhaps {m} -> the other axes", .attrs = {AXIS, {"dx", PL_AS_REAL, false, 1}}},
-    {COMPOSED(segment_sum, "row k of n: the sum of x's rows whose segment (1-based) is k", 2, segment),
-     .shapes = "{m, ...}, {m} -> {n, ...}", .attrs = {{"n", PL_AS_INT, true, 0}}},
-    {COMPOSED(segment_max,
-              "row k of n: the largest of x's rows whose segment (1-based) is k, -infinity where there is none", 2,
-              maxima),
-     .shapes = "{m, ...}, {m} -> {n, ...}", .derivative = "goes to the last of equals",
-     .attrs = {{"n", PL_AS_INT, true, 0}}},
     {COMPOSED(cumprod, "running product along an axis (the first by default)", 1, products), .shapes = "{...} -> {...}",
      .attrs = {{"axis", PL_AS_AXIS, false, 0}}},
-    {COMPOSED(bincount, "how often each of 1 to n stands among i64 places", 1, places), .shapes = "{...} -> {n}, i64",
-     .derivative = "none: counts are whole numbers", .attrs = {{"n", PL_AS_INT, true, 0}}},
     {0},
 };

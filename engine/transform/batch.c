@@ -164,7 +164,7 @@ static pl_value shifted(const batch *w, uint32_t v, int64_t m) {
   return pl_call3(c, PL_OP(where), fits, moved, PL_UNARY(neg, c, PL_UNARY(abs, c, index)), NULL);
 }
 
-/* gather(x, index), add_at(x, index, z), put(x, index, z) */
+/* gather(x, index); add_at(x, index, z), put, max_at, min_at */
 static pl_value indexed(const batch *w, const pl_instruction *q, const uint32_t *o) {
   pl_context *c = w->c;
   const pl_spec *x = &w->b->specs[o[0]], *index = &w->b->specs[o[1]];
@@ -281,7 +281,8 @@ static pl_value by_rule(const batch *w, const pl_instruction *q, const uint32_t 
   if (op == PL_OP(slice) || op == PL_OP(slice_add) || op == PL_OP(slice_set)) return sliced(w, q, o);
   if (op == PL_OP(concat)) return joined(w, q, o);
   if (op == PL_OP(complex_product)) return pl_call2(w->c, op, stacked(w, o[0]), stacked(w, o[1]), q->attrs);
-  if (op == PL_OP(gather) || op == PL_OP(add_at) || op == PL_OP(put)) return indexed(w, q, o);
+  if (op == PL_OP(gather) || op == PL_OP(add_at) || op == PL_OP(put) || op == PL_OP(max_at) || op == PL_OP(min_at))
+    return indexed(w, q, o);
   if (op == PL_OP(gemm)) return multiplied(w, q, o);
   if (op == PL_OP(spmv) || op == PL_OP(factored_solve)) return columns(w, q, o);
   if (op->draws) return drawn(w, q, o);

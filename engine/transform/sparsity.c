@@ -452,6 +452,26 @@ static void running(const step *t) {
       }
 }
 
+/* rolling_sum: windows of 1, 2, 4 ... elements in pairs; the last two overlap. */
+static void windowed(const step *t) {
+  const pl_spec *x = spec_in(t, 0);
+  int64_t w = t->q->attrs[0].i, axis = t->q->attrs[1].i, inner = 1, outer = 1, r = 1, n = count_in(t, 0);
+  int32_t *sets = new_rows(t->s, n);
+  if (!sets) return;
+  memcpy(sets, rows_in(t, 0), (size_t)n * sizeof *sets);
+  if (axis < 0) axis += x->rank;
+  for (int a = 0; a < x->rank; a++) *(a < axis ? &outer : a > axis ? &inner : &r) *= x->shape[a];
+  for (int64_t size = 1, shift; size < w; size += shift) {
+    shift = 2 * size <= w ? size : w - size;
+    for (int64_t o = 0; o < outer; o++)
+      for (int64_t i = 0; i < (r - size - shift + 1) * inner && !t->s->c->status; i++)
+        sets[o * r * inner + i] = join(t->s, sets[o * r * inner + i], sets[o * r * inner + i + shift * inner]);
+  }
+  int64_t ends = (r - w + 1) * inner;
+  for (int64_t o = 0; o < outer; o++) memcpy(t->out[0] + o * ends, sets + o * r * inner, (size_t)ends * sizeof *sets);
+  pl_memory_free(t->s->c, sets);
+}
+
 static void matrix_product(const step *t) {
   sets *s = t->s;
   const pl_spec *a = spec_in(t, 0), *b = spec_in(t, 1);
@@ -736,10 +756,11 @@ static void rule(const step *t, const uint8_t *needed) {
   else if (op == PL_OP(transpose) || op == PL_OP(broadcast_to) || op == PL_OP(slice) || op == PL_OP(slice_set) ||
            op == PL_OP(concat))
     moved(t, -1);
-  else if (op == PL_OP(add_at)) known = added(t, PL_OP(gather), 1);
+  else if (op == PL_OP(add_at) || op == PL_OP(max_at) || op == PL_OP(min_at)) known = added(t, PL_OP(gather), 1);
   else if (op == PL_OP(slice_add)) added(t, PL_OP(slice), -1);
   else if (op->kind == PL_REDUCE) reduced(t);
   else if (op == PL_OP(cumsum)) running(t);
+  else if (op == PL_OP(rolling_sum)) windowed(t);
   else if (op == PL_OP(gemm)) matrix_product(t);
   else if (op == PL_OP(spmv)) sparse_times(t);
   else if (op == PL_OP(sddmm)) sampled_product(t);

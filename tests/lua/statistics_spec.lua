@@ -166,7 +166,7 @@ describe("statistics", function()
     local x, at = pl.rng(2):normal(50, 3), pl.rng(3):integers(1, 7, 50)
     local most = pl.segment_max(x, at, 7)
     for s = 1, 7 do same(most(s), pl.max(x(at:eq(s)), 1):totable()) end
-    same(pl.grad(function(v) return pl.sum(pl.segment_max(v, k, 2)) end)(pl.tensor{4, 2, 4}), {0, 1, 1})
+    same(pl.grad(function(v) return pl.sum(pl.segment_max(v, k, 2)) end)(pl.tensor{4, 2, 4}), {0.5, 1, 0.5})
     assert.are.equal(pl.sum(most):item(), pl.compile(function(v) return pl.sum(pl.segment_max(v, at, 7)) end)(x):item())
     fails("one for each row", pl.segment_max, pl.ones(4), k, 2)
     fails("segment_max", pl.segment_max, pl.ones(3), k, -1)
@@ -202,6 +202,44 @@ describe("rolling windows", function()
     near(pl.rolling_std(pl.tensor{1, 2, 4, 8, 16}, 5, {ddof = 1}):item(1), math.sqrt(37.2))
   end)
 
+  it("of whole numbers are exact at any width and layout", function()
+    for _, shape in ipairs {{1, 3000, 1}, {2, 1500, 3}, {1, 700, 20}, {2, 300, 130}} do
+      local n = shape[2]
+      local x = (pl.arange(1, shape[1]*n*shape[3])*7919 % 1009):to("i64"):reshape(shape)
+      local below = pl.concat({pl.zeros(shape[1], 1, shape[3]):to("i64"), pl.cumsum(x, 2)}, 2)
+      for _, w in ipairs {1, 2, 63, 64, 65, 200, 299, 511, 512, 513, 1300, 2999} do
+        if w <= n then
+          local want = below(":", {w + 1, n + 1}, ":") - below(":", {1, n - w + 1}, ":")
+          assert.is_true(pl.all(pl.rolling_sum(x, w, 2):eq(want)))
+        end
+      end
+    end
+  end)
+
+  it("add without the error of a running sum", function()
+    local x = pl.rng(7):normal(4000) + 1e8
+    local sum = pl.rolling_sum(x, 1000)
+    local exact = pl.rolling_sum(((x - 1e8)*2^26):to("i64"), 1000):to("f64")/2^26 + 1e11 -- x is a whole number of 2^-26
+    assert.is_true(pl.max(pl.abs(sum/exact - 1)):item() < 10*2^-53)
+  end)
+
+  it("largest and smallest", function()
+    local x = pl.rng(8):normal(2, 50)
+    for _, w in ipairs {1, 2, 3, 5, 8, 29, 50} do
+      local largest, smallest = pl.rolling_max(x, w), pl.rolling_min(x, w)
+      for k = 1, 50 - w + 1, 7 do
+        assert.are.equal(pl.max(x(2, {k, k + w - 1})):item(), largest:item(2, k))
+        assert.are.equal(pl.min(x(2, {k, k + w - 1})):item(), smallest:item(2, k))
+      end
+    end
+    same(pl.grad(function(v) return pl.sum(pl.rolling_max(v, 3)) end)(pl.tensor{1, 5, 2, 3, 4}), {0, 2, 0, 0, 1})
+    same(pl.rolling_max(pl.tensor({1, 3, 2}, {dtype = "i64"}), 2), {3, 3})
+    fails("rolling_max: a window of 4 does not fit the 3 elements of axis 1", pl.rolling_max, pl.ones(3), 4)
+    local J = pl.sparse_jacobian(function(v) return pl.rolling_sum(v, 3) end)(pl.ones(6))
+    same(J:dense(), {{1, 1, 1, 0, 0, 0}, {0, 1, 1, 1, 0, 0}, {0, 0, 1, 1, 1, 0}, {0, 0, 0, 1, 1, 1}})
+    same(pl.map(function(v) return pl.rolling_sum(v, 2) end, pl.tensor{{1, 2, 3}, {4, 5, 6}}), {{3, 5}, {9, 11}})
+  end)
+
   it("keep the variance of small noise on large values; equal ones have none, with derivative 0", function()
     local noise = pl.rng(6):normal(200)
     local exact, off = pl.rolling_var(noise, 50), pl.rolling_var(noise + 2^40, 50)
@@ -217,5 +255,30 @@ describe("rolling windows", function()
     fails("rolling_mean: a window of 0", pl.rolling_mean, pl.ones(5), 0)
     fails("rolling_var: a window of 1 is too short for ddof 1", pl.rolling_var, pl.ones(5), 1, {ddof = 1})
     fails("single number", pl.rolling_sum, pl.tensor(3), 1)
+  end)
+end)
+
+describe("segments", function()
+  local x = pl.tensor{{1, 7}, {4, 2}, {3, 7}}
+  local at = pl.tensor({3, 1, 3}, {dtype = "i64"})
+  it("largest, smallest and mean of each; what an empty one has", function()
+    same(pl.segment_max(x, at, 3), {{4, 2}, {-math.huge, -math.huge}, {3, 7}})
+    same(pl.segment_min(x, at, 3), {{4, 2}, {math.huge, math.huge}, {1, 7}})
+    local mean = pl.segment_mean(x, at, 3)
+    same(mean({1, 3, 2}, ":"), {{4, 2}, {2, 7}})
+    assert.is_true(pl.all(pl.isnan(mean(2, ":"))))
+    same(pl.segment_max(pl.tensor({5, 6, 7}, {dtype = "i64"}), at, 3), {6, -math.huge, 7})
+    assert.is_true(pl.isnan(pl.segment_max(pl.tensor{0/0, 1, 2}, at, 3)):item(3))
+    assert.are.same({0, 4}, pl.segment_max(pl.zeros(0, 4), pl.zeros(0):to("i64"), 0).shape)
+  end)
+  it("ties share the derivative", function()
+    local g = pl.grad(function(v) return pl.sum(pl.segment_max(v, at, 3)({1, 3, 2}, ":")) end)(x)
+    same(g, {{0, 0.5}, {1, 1}, {1, 0.5}})
+    assert.is_true(pl.check_grad(function(v) return pl.sum(pl.exp(pl.segment_mean(v, at, 3)(3, ":"))) end, x).gradient > 1.9)
+  end)
+  it("bad input", function()
+    fails("segment_max: max_at: index 3 (entry 1) is out of range 1 to 2", pl.segment_max, x, at, 2)
+    fails("segment_min: shapes {3, 2} and {2}", pl.segment_min, x, at("1:2"), 3)
+    fails("segment_mean: -1 is no number of segments", pl.segment_mean, x, at, -1)
   end)
 end)
