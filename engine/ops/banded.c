@@ -330,19 +330,21 @@ PL_EXPAND(banded_solve) {
   if (!s[0] || !s[1]) return false;
   pl_call call = {c, op, n, s, in, attrs};
   int rank = s[0]->rank;
-  if (lower < 0 || upper < 0 || rank < 2 || s[0]->shape[rank - 2] != lower + upper + 1) {
+  const int64_t columns = rank < 2 ? 0 : s[0]->shape[rank - 1]; /* slots move when values are made */
+  if (lower < 0 || upper < 0 || lower > INT32_MAX || upper > INT32_MAX || rank < 2 ||
+      s[0]->shape[rank - 2] != lower + upper + 1) {
     pl_shape_error(&call, "the bands are {..., lower + upper + 1, n}, from the uppermost to the lowest");
     return false;
   }
   int z = s[1]->rank;
-  if (z < 1 || s[1]->shape[z > 1 ? z - 2 : 0] != s[0]->shape[rank - 1]) {
+  if (z < 1 || s[1]->shape[z > 1 ? z - 2 : 0] != columns) {
     pl_shape_error(&call, "the right side has as many rows as the bands have columns");
     return false;
   }
   pl_value a, b, both[] = {pl_transpose_last(c, in[0]), in[1]};
   bool column;
   if (!pl_both_stacked(c, op, both, false, &a, &b, &lead, sizes, &column)) return false;
-  sizes[0] = s[0]->shape[rank - 1];
+  sizes[0] = columns;
   out[0] = pl_unstacked(c, banded(c, a, b, attrs, false), &lead, column ? 1 : 2, sizes);
   return out[0] != PL_NONE;
 }

@@ -189,7 +189,7 @@ static bool gaussian_filter_expand(pl_context *c, const pl_op *op, int n, const 
              op->name, sigma, truncate);
     return false;
   }
-  if (attrs[NEAREST].i + attrs[CONSTANT].i + attrs[WRAP].i > 1) {
+  if (!!attrs[NEAREST].i + !!attrs[CONSTANT].i + !!attrs[WRAP].i > 1) {
     pl_error(c, PL_ERROR_ARGUMENT, "%s: of nearest, constant and wrap at most one holds", op->name);
     return false;
   }

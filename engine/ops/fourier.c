@@ -212,7 +212,8 @@ static bool axis_of(pl_context *c, const pl_op *op, const pl_slot *x, int rank, 
   pl_shape_text(text, x->rank, x->shape);
   if (*found < 0 || *found >= rank) {
     pl_error(c, PL_ERROR_INDEX, "%s: there is no axis %lld in shape %s%s", op->name,
-             (long long)(axis < 0 ? axis : axis + 1), text, rank < x->rank ? ", whose last one is the parts'" : "");
+             (long long)(axis < 0 || axis == INT64_MAX ? axis : axis + 1), text,
+             rank < x->rank ? ", whose last one is the parts'" : "");
     return false;
   }
   if (x->shape[*found] > 0) return true;
