@@ -131,16 +131,14 @@ print("same", v:item() == w:item(), pl.all(g.a:eq(h.a)), g.b == h.b)
   it("starts in under 20 ms", function()
     local best = math.huge
     local ffi = require "ffi"
-    ffi.cdef "typedef struct { long user[2], system[2], more[14]; } spec_usage; int getrusage(int, spec_usage *);"
-    local u = ffi.new "spec_usage"
-    local function children() -- seconds of the processor's: whatever else runs beside
-      ffi.C.getrusage(-1, u)
-      return tonumber(u.user[0] + u.system[0]) + 1e-6*tonumber(u.user[1] + u.system[1])
-    end
-    for _ = 1, 10 do
-      local start = children()
+    ffi.cdef "typedef struct { long s, ns; } spec_time; int clock_gettime(int, spec_time *);"
+    local t = ffi.new "spec_time"
+    local function now() ffi.C.clock_gettime(1, t); return tonumber(t.s) + 1e-9*tonumber(t.ns) end
+    for _ = 1, 100 do -- other tests may run beside
+      local start = now()
       os.execute(program .. " -e ''")
-      best = math.min(best, children() - start)
+      best = math.min(best, now() - start)
+      if best < 0.02 then break end
     end
     assert.is_true(best < 0.02, ("%.1f ms"):format(1e3*best))
   end)
