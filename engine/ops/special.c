@@ -145,19 +145,21 @@ static bool away_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s
   return sample_unary(c, r, k, s, k == 0 ? -2 : 0.1, k == 0 ? -0.1 : k == 4 ? 12 : 2);
 }
 
-#define BESSEL(op, text, smp, convention)                               \
-  UNARY(op, text, PL_FLOATS, smp, .work = 40, .derivative = convention, \
+#define GAMMA_ULPS "6 ulp, and what an ulp of x makes of the result"
+#define BESSEL_ULPS "4 ulp, of J and Y those of the larger of the value and sqrt(2/(pi x))"
+#define BESSEL(op, text, smp, convention)                                                        \
+  UNARY(op, text, PL_FLOATS, smp, .work = 40, .derivative = convention, .accuracy = BESSEL_ULPS, \
         .source = "DLMF chapter 10; approximations: tests/data/coefficients.py")
 #define INCOMPLETE_GAMMA                                                                                           \
   .work = 200, .derivative = "in x of any order; in a once: the second derivative in a is an error",               \
-  .accuracy = "a few ulps, and what an ulp of a and x makes of the result",                                        \
+  .accuracy = "4 ulp, the derivative in a 10, and what an ulp of a and x makes of the result",                     \
   .source =                                                                                                        \
       "DLMF chapter 8; N. Temme, The asymptotic expansion of the incomplete gamma functions, SIAM J. Math. Anal. " \
       "10(4), 1979"
 
 pl_op pl_ops_special[] = {
-    COSTLY(lgamma, "log of the gamma function's absolute value", PL_FLOATS, positive),
-    COSTLY(digamma, "derivative of lgamma; NaN at 0, -1, -2 ...", PL_FLOATS, positive),
+    COSTLY(lgamma, "log of the gamma function's absolute value", PL_FLOATS, positive, .accuracy = GAMMA_ULPS),
+    COSTLY(digamma, "derivative of lgamma; NaN at 0, -1, -2 ...", PL_FLOATS, positive, .accuracy = GAMMA_ULPS),
     {.name = "polygamma",
      .formula = "n-th derivative of digamma, n = 0, 1 ... 1000, for x > 0 (n = 0 and 1 for any); else NaN",
      .kind = PL_ELEMENTWISE,
@@ -166,10 +168,11 @@ pl_op pl_ops_special[] = {
      .dtypes = PL_FLOATS,
      .result = -1,
      .attrs = {{"n", PL_AS_REAL, true, 0}},
+     .accuracy = GAMMA_ULPS,
      .partial = polygamma_partial,
      .sample = polygamma_sample,
      .work = 100},
-    COSTLY(erfinv, "inverse of erf, for |x| <= 1", PL_FLOATS, fraction),
+    COSTLY(erfinv, "inverse of erf, for |x| <= 1", PL_FLOATS, fraction, .accuracy = GAMMA_ULPS),
     {.name = "betaln",
      .formula = "log of the beta function of positive x and z",
      .shapes = "inputs broadcast",
