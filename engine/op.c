@@ -197,6 +197,10 @@ pl_value pl_cast(pl_context *c, pl_value x, pl_dtype dtype) {
   return pl_call1(c, PL_OP(cast), x, &PL_INT(dtype));
 }
 
+pl_value pl_floats(pl_context *c, pl_value x) {
+  pl_slot *s = pl_slot_get(c, x);
+  return s && s->dtype > PL_F32 ? pl_cast(c, x, PL_F64) : x;
+}
 pl_value pl_transpose_last(pl_context *c, pl_value x) {
   pl_slot *s = x == PL_ZERO ? NULL : pl_slot_get(c, x);
   if (!s || s->rank < 2) return x;

@@ -181,6 +181,7 @@ pl_value pl_call2(pl_context *c, const pl_op *op, pl_value x, pl_value y, const 
 pl_value pl_call3(pl_context *c, const pl_op *op, pl_value x, pl_value y, pl_value z, const pl_attr *attrs);
 #define PL_UNARY(name, c, x) pl_call1(c, PL_OP(name), x, NULL)
 #define PL_BINARY(name, c, x, y) pl_call2(c, PL_OP(name), x, y, NULL)
+#define PL_WHERE(c, mask, x, z) pl_call3(c, PL_OP(where), mask, x, z, NULL)
 
 pl_value pl_plus(pl_context *c, pl_value x, pl_value y);             /* either may be PL_ZERO */
 pl_value pl_minus(pl_context *c, pl_value x, pl_value y);            /* either may be PL_ZERO */
@@ -194,8 +195,9 @@ pl_value pl_broadcast_like(pl_context *c, pl_value x, pl_value model);
 pl_value pl_sum_to(pl_context *c, pl_value g, pl_value model); /* adjoint of broadcasting model's shape to g's */
 pl_value pl_zeros_like(pl_context *c, pl_value x);
 pl_value pl_cast(pl_context *c, pl_value x, pl_dtype dtype);
-pl_value pl_transpose_last(pl_context *c, pl_value x);                        /* swaps the last two axes */
-pl_value pl_symmetric(pl_context *c, pl_value x);                             /* (x + x')/2, of the last two axes */
+pl_value pl_floats(pl_context *c, pl_value x);         /* as it is, or f64 where it is not of floats */
+pl_value pl_transpose_last(pl_context *c, pl_value x); /* swaps the last two axes */
+pl_value pl_symmetric(pl_context *c, pl_value x);      /* (x + x')/2, of the last two axes */
 pl_value pl_product(pl_context *c, pl_value a, pl_value b, bool ta, bool tb); /* gemm; PL_ZERO if one is */
 /* x[start + step k], k < count, along an axis. */
 pl_value pl_part(pl_context *c, pl_value x, int axis, int64_t start, int64_t step, int64_t count);
@@ -220,7 +222,20 @@ bool pl_axes(const pl_call *call, const pl_attr *list, int rank, uint32_t *set);
 void pl_shape_error(const pl_call *call, const char *what);
 bool pl_broadcast_shapes(const pl_call *call, int n, pl_slot *const *in, pl_spec *out);
 
+#define PL_EXPAND(name)                                                                                      \
+  static bool name##_expand(pl_context *c, const pl_op *op, int n, const pl_value *in, const pl_attr *attrs, \
+                            pl_value *out)
+
+/* What rows of reductions say of shapes. */
+#define PL_REDUCED "{...} -> the axes that stay; {} of all; with keep 1 for each reduced"
+
 /* ---- samples ---- */
+
+#define PL_SAMPLE(name) static bool name##_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s)
+/* Attribute `slot` of s is the list of these numbers. */
+#define PL_SAMPLE_LIST(slot, ...)                                                      \
+  (memcpy(s->lists[slot], (int64_t[]){__VA_ARGS__}, sizeof((int64_t[]){__VA_ARGS__})), \
+   s->attrs[slot] = PL_INTS(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t), s->lists[slot]))
 
 double pl_sample_uniform(pl_sampler_random *r, double lo, double hi);
 /* A tensor of the shape with entries in [lo, hi); rank 0 where rank is 0. */

@@ -5,9 +5,6 @@
 
 #include "../op.h"
 
-#define EXPAND(name)                                                                                         \
-  static bool name##_expand(pl_context *c, const pl_op *op, int n, const pl_value *in, const pl_attr *attrs, \
-                            pl_value *out)
 #define UNUSED (void)op, (void)n, (void)attrs
 
 /* A copy of the shape: slots move when values are made. False: an error is set. */
@@ -38,7 +35,7 @@ static bool count_fits(pl_context *c, const pl_op *op, int64_t n) {
   return false;
 }
 
-EXPAND(tile) { /* axis by axis: {outer, r inner} -> {outer, times, r inner} */
+PL_EXPAND(tile) { /* axis by axis: {outer, r inner} -> {outer, times, r inner} */
   (void)n;
   pl_slot x;
   if (!shape_of(c, in[0], &x)) return false;
@@ -63,7 +60,7 @@ EXPAND(tile) { /* axis by axis: {outer, r inner} -> {outer, times, r inner} */
   }
   return done(out[0] = v);
 }
-EXPAND(repeat_interleave) {
+PL_EXPAND(repeat_interleave) {
   (void)n;
   pl_slot x;
   int64_t k = attrs[0].i, outer, r, inner;
@@ -76,7 +73,7 @@ EXPAND(repeat_interleave) {
   pl_value v = spread(c, pl_reshape_to(c, in[0], 3, (int64_t[]){rows, 1, inner}), 3, (int64_t[]){rows, k, inner});
   return done(out[0] = with_size(c, v, &x, axis, k * r));
 }
-EXPAND(roll) {
+PL_EXPAND(roll) {
   (void)n;
   pl_slot x;
   if (!shape_of(c, in[0], &x)) return false;
@@ -112,17 +109,17 @@ static bool triangle(pl_context *c, const pl_op *op, const pl_value *in, int64_t
   pl_value i = pl_reshape_to(c, pl_apply1(c, PL_OP(range), 0, NULL, rows), 2, (int64_t[]){m, 1}); /* row + k */
   pl_value j = pl_apply1(c, PL_OP(range), 0, NULL, across);
   pl_value inside = lower ? PL_BINARY(le, c, j, i) : PL_BINARY(ge, c, j, i);
-  return done(*out = pl_call3(c, PL_OP(where), inside, in[0], pl_like(c, in[0], 0), NULL));
+  return done(*out = PL_WHERE(c, inside, in[0], pl_like(c, in[0], 0)));
 }
-EXPAND(tril) {
+PL_EXPAND(tril) {
   (void)n;
   return triangle(c, op, in, attrs[0].i, true, out);
 }
-EXPAND(triu) {
+PL_EXPAND(triu) {
   (void)n;
   return triangle(c, op, in, attrs[0].i, false, out);
 }
-EXPAND(diagonal) { /* every (columns + 1)-th of the rows laid end to end */
+PL_EXPAND(diagonal) { /* every (columns + 1)-th of the rows laid end to end */
   (void)n;
   pl_slot x;
   if (!matrices(c, op, in, &x)) return false;
@@ -136,13 +133,13 @@ EXPAND(diagonal) { /* every (columns + 1)-th of the rows laid end to end */
   pl_value flat = pl_reshape_to(c, in[0], rank, shape);
   return done(out[0] = pl_part(c, flat, rank - 1, length ? first : 0, q + 1, length));
 }
-EXPAND(trace) {
+PL_EXPAND(trace) {
   (void)n, (void)op;
   pl_value d = pl_call1(c, PL_OP(diagonal), in[0], attrs);
   int64_t last = -1;
   return done(out[0] = pl_call1(c, PL_OP(sum), d, (pl_attr[]){PL_INTS(1, &last), PL_INT(0)}));
 }
-EXPAND(diag) {
+PL_EXPAND(diag) {
   (void)n;
   pl_slot x;
   if (!shape_of(c, in[0], &x)) return false;
@@ -168,14 +165,14 @@ EXPAND(diag) {
 
 /* ---- all pairs ---- */
 
-EXPAND(outer) {
+PL_EXPAND(outer) {
   UNUSED;
   pl_slot x, z;
   if (!shape_of(c, in[0], &x) || !shape_of(c, in[1], &z)) return false;
   return done(out[0] = PL_BINARY(mul, c, pl_reshape_to(c, in[0], 2, (int64_t[]){x.count, 1}),
                                  pl_reshape_to(c, in[1], 2, (int64_t[]){1, z.count})));
 }
-EXPAND(kron) {
+PL_EXPAND(kron) {
   pl_slot x, z;
   if (!shape_of(c, in[0], &x) || !shape_of(c, in[1], &z)) return false;
   (void)n, (void)attrs;
@@ -193,7 +190,7 @@ EXPAND(kron) {
 
 /* ---- axes ---- */
 
-EXPAND(unsqueeze) {
+PL_EXPAND(unsqueeze) {
   (void)n;
   pl_slot x;
   if (!shape_of(c, in[0], &x)) return false;
@@ -207,7 +204,7 @@ EXPAND(unsqueeze) {
   for (int a = 0, b = 0; a <= x.rank; a++) shape[a] = a == axis ? 1 : x.shape[b++];
   return done(out[0] = pl_reshape_to(c, in[0], x.rank + 1, shape));
 }
-EXPAND(squeeze) {
+PL_EXPAND(squeeze) {
   (void)n;
   pl_slot x;
   if (!shape_of(c, in[0], &x)) return false;
@@ -229,7 +226,7 @@ EXPAND(squeeze) {
   }
   return done(out[0] = pl_reshape_to(c, in[0], rank, shape));
 }
-EXPAND(expand) {
+PL_EXPAND(expand) {
   (void)n;
   pl_slot x;
   if (!shape_of(c, in[0], &x)) return false;
@@ -245,16 +242,16 @@ EXPAND(expand) {
   }
   return done(out[0] = spread(c, pl_reshape_to(c, in[0], rank, ones), rank, shape));
 }
-EXPAND(take) {
+PL_EXPAND(take) {
   UNUSED;
   pl_value both[] = {PL_UNARY(ravel, c, in[0]), in[1]};
   return done(out[0] = pl_apply1(c, PL_OP(gather), 2, both, &PL_INT(0)));
 }
-EXPAND(rms) { /* by the norm, whose derivative is 0 at 0 */
+PL_EXPAND(rms) { /* by the norm, whose derivative is 0 at 0 */
   (void)n;
   pl_slot x, y;
   if (!shape_of(c, in[0], &x)) return false;
-  pl_value v = x.dtype > PL_F32 ? pl_cast(c, in[0], PL_F64) : in[0], s = pl_call1(c, PL_OP(norm2), v, attrs);
+  pl_value v = pl_floats(c, in[0]), s = pl_call1(c, PL_OP(norm2), v, attrs);
   if (!shape_of(c, s, &y)) return false;
   if (x.count == 0 && y.count > 0) {
     pl_error(c, PL_ERROR_SHAPE, "%s of no elements", op->name);
@@ -287,7 +284,7 @@ static bool pad_widths(pl_context *c, const pl_op *op, const pl_slot *x, const p
   }
   return true;
 }
-EXPAND(pad) {
+PL_EXPAND(pad) {
   (void)n;
   pl_slot x;
   int64_t start[PL_MAX_RANK], after[PL_MAX_RANK], step[PL_MAX_RANK], count[PL_MAX_RANK], shape[PL_MAX_RANK];
@@ -338,13 +335,12 @@ static pl_value edge_margin(pl_context *c, pl_value x, const pl_slot *s, int axi
   for (int a = 0; a < s->rank; a++) shape[a] = a == axis ? w : s->shape[a];
   return spread(c, pl_part(c, x, axis, behind ? s->shape[axis] - 1 : 0, 1, 1), s->rank, shape);
 }
-EXPAND(pad_wrap) { return (void)n, pad_by(c, op, in, attrs, wrap_margin, 0, out); }
-EXPAND(pad_reflect) { return (void)n, pad_by(c, op, in, attrs, reflect_margin, 1, out); }
-EXPAND(pad_edge) { return (void)n, pad_by(c, op, in, attrs, edge_margin, -1, out); }
+PL_EXPAND(pad_wrap) { return (void)n, pad_by(c, op, in, attrs, wrap_margin, 0, out); }
+PL_EXPAND(pad_reflect) { return (void)n, pad_by(c, op, in, attrs, reflect_margin, 1, out); }
+PL_EXPAND(pad_edge) { return (void)n, pad_by(c, op, in, attrs, edge_margin, -1, out); }
 
 /* ---- samples ---- */
 
-#define SAMPLE(name) static bool name##_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s)
 static bool tensors(pl_context *c, pl_sampler_random *r, int k, pl_sample *s) {
   s->n = 1;
   if (k == 0) s->in[0] = pl_sample_tensor(c, r, 0.5, 1.5, 2, 3, 4);
@@ -352,81 +348,78 @@ static bool tensors(pl_context *c, pl_sampler_random *r, int k, pl_sample *s) {
   if (k == 2) s->in[0] = pl_sample_tensor(c, r, 0.5, 1.5, 2, 4, 1);
   return k <= 2;
 }
-#define LIST(slot, ...)                                                                \
-  (memcpy(s->lists[slot], (int64_t[]){__VA_ARGS__}, sizeof((int64_t[]){__VA_ARGS__})), \
-   s->attrs[slot] = PL_INTS(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t), s->lists[slot]))
-SAMPLE(tile) {
-  if (k == 0) LIST(0, 2, 3);
-  if (k == 1) LIST(0, 2);
-  if (k == 2) LIST(0, 2, 1, 3);
+PL_SAMPLE(tile) {
+  if (k == 0) PL_SAMPLE_LIST(0, 2, 3);
+  if (k == 1) PL_SAMPLE_LIST(0, 2);
+  if (k == 2) PL_SAMPLE_LIST(0, 2, 1, 3);
   return tensors(c, r, k, s);
 }
-SAMPLE(repeat) {
+PL_SAMPLE(repeat) {
   s->attrs[0] = PL_INT(k + 1);
   s->attrs[1] = PL_INT(k == 1 ? 1 : -1);
   return tensors(c, r, k, s);
 }
-SAMPLE(roll) {
+PL_SAMPLE(roll) {
   s->attrs[0] = PL_INT(k == 0 ? 1 : k == 1 ? -2 : 5);
   s->attrs[1] = PL_INT(k == 2 ? 0 : -1);
   return tensors(c, r, k, s);
 }
-SAMPLE(offset) {
+PL_SAMPLE(offset) {
   s->attrs[0] = PL_INT(k == 0 ? 0 : k == 1 ? 1 : -1);
   return tensors(c, r, k, s);
 }
-SAMPLE(diag) {
+PL_SAMPLE(diag) {
   s->n = 1;
   s->attrs[0] = PL_INT(k == 0 ? 0 : k == 1 ? 2 : -1);
   s->in[0] = k < 2 ? pl_sample_tensor(c, r, -1, 1, 1, 4) : pl_sample_tensor(c, r, -1, 1, 2, 3, 4);
   return k <= 2;
 }
-SAMPLE(pairs) {
+PL_SAMPLE(pairs) {
   if (k > 0) return false;
   s->n = 2;
   s->in[0] = pl_sample_tensor(c, r, -1, 1, 2, 2, 3);
   s->in[1] = pl_sample_tensor(c, r, -1, 1, 2, 3, 2);
   return true;
 }
-SAMPLE(unsqueeze) {
+PL_SAMPLE(unsqueeze) {
   s->attrs[0] = PL_INT(k - 1);
   return tensors(c, r, k, s);
 }
-SAMPLE(squeeze) {
+PL_SAMPLE(squeeze) {
   s->attrs[0] = PL_INTS(-1, NULL);
-  if (k == 2) LIST(0, 1);
+  if (k == 2) PL_SAMPLE_LIST(0, 1);
   return tensors(c, r, k, s);
 }
-SAMPLE(expand) {
-  LIST(0, 2, 3);
+PL_SAMPLE(expand) {
+  PL_SAMPLE_LIST(0, 2, 3);
   return tensors(c, r, k, s);
 }
-SAMPLE(take) {
+PL_SAMPLE(take) {
   if (!tensors(c, r, k, s)) return false;
   s->in[s->n++] = pl_tensor(c, PL_I64, 2, (int64_t[]){2, 2}, (int64_t[]){1, 3, 3, 4});
   return true;
 }
-SAMPLE(rms) {
+PL_SAMPLE(rms) {
   s->attrs[0] = PL_INTS(-1, NULL);
-  if (k == 1) LIST(0, 0, 2);
+  if (k == 1) PL_SAMPLE_LIST(0, 0, 2);
   s->attrs[1] = PL_INT(k == 1);
   return tensors(c, r, k, s);
 }
 
-SAMPLE(pad) {
+PL_SAMPLE(pad) {
   s->n = 1;
   s->attrs[1] = PL_REALV(k == 1 ? 2.5 : 0);
-  if (k == 0) s->in[0] = pl_sample_tensor(c, r, -1, 1, 2, 3, 5), LIST(0, 1);
-  if (k == 1) s->in[0] = pl_sample_tensor(c, r, -1, 1, 2, 4, 3), LIST(0, 0, 2, 1, 0);
-  if (k == 2) s->in[0] = pl_sample_tensor(c, r, -1, 1, 1, 0), LIST(0, 2);
+  if (k == 0) s->in[0] = pl_sample_tensor(c, r, -1, 1, 2, 3, 5), PL_SAMPLE_LIST(0, 1);
+  if (k == 1) s->in[0] = pl_sample_tensor(c, r, -1, 1, 2, 4, 3), PL_SAMPLE_LIST(0, 0, 2, 1, 0);
+  if (k == 2) s->in[0] = pl_sample_tensor(c, r, -1, 1, 1, 0), PL_SAMPLE_LIST(0, 2);
   return k <= 2;
 }
-SAMPLE(margin) {
+PL_SAMPLE(margin) {
   s->n = 1;
-  if (k == 0) s->in[0] = pl_sample_tensor(c, r, -1, 1, 2, 3, 5), LIST(0, 2);
-  if (k == 1) s->in[0] = pl_sample_tensor(c, r, -1, 1, 2, 4, 3), LIST(0, 0, 2, 1, 0);
-  if (k == 2) s->in[0] = pl_sample_tensor(c, r, -1, 1, 0), LIST(0, 2);
-  if (k == 3) s->in[0] = pl_sample_tensor(c, r, -1, 1, 1, 3), LIST(0, 0);
+  if (k == 0) s->in[0] = pl_sample_tensor(c, r, -1, 1, 2, 3, 5), PL_SAMPLE_LIST(0, 2);
+  if (k == 1) s->in[0] = pl_sample_tensor(c, r, -1, 1, 2, 4, 3), PL_SAMPLE_LIST(0, 0, 2, 1, 0);
+  if (k == 2) s->in[0] = pl_sample_tensor(c, r, -1, 1, 0), PL_SAMPLE_LIST(0, 2);
+  if (k == 3) s->in[0] = pl_sample_tensor(c, r, -1, 1, 1, 3), PL_SAMPLE_LIST(0, 0);
   return k <= 3;
 }
 
@@ -472,9 +465,8 @@ pl_op pl_ops_arrange[] = {
      .attrs = {{"shape", PL_AS_SHAPE, true, 0}}},
     {ARRANGE(take, "elements at 1-based places in row-major order", 2, take),
      .shapes = "{...}, {index...} -> {index...}"},
-    {ARRANGE(rms, "root of the mean square over axes (all by default)", 1, rms),
-     .shapes = "{...} -> the axes that stay; {} of all; with keep 1 for each reduced", .derivative = "0 at 0",
-     .attrs = {{"axis", PL_AS_AXES, false, 0}, {"keep", PL_AS_FLAG, false, 0}}},
+    {ARRANGE(rms, "root of the mean square over axes (all by default)", 1, rms), .shapes = PL_REDUCED,
+     .derivative = "0 at 0", .attrs = {{"axis", PL_AS_AXES, false, 0}, {"keep", PL_AS_FLAG, false, 0}}},
     {ARRANGE(pad, "with a margin of value (0) around" SIDES, 1, pad), .shapes = PADDED,
      .attrs = {WIDTH, {"value", PL_AS_REAL, false, 0}}},
     {ARRANGE(pad_wrap, "with a margin as if x went on periodically" SIDES, 1, margin), .shapes = PADDED,

@@ -482,8 +482,6 @@ pl_value pl_convolution(pl_context *c, const pl_op *op, pl_value p, pl_value q, 
                               PL_INTS(3, sizes.at), PL_INT(groups)});
 }
 
-static const pl_triple zeros = {{0, 0, 0}}, ones = {{1, 1, 1}};
-
 /* Ranks, groups and channels: x {batch, channels of x, ...}, w {...} with `outer` and `inner` its channels for all
  * groups and for one. */
 static bool channels_fit(const pl_call *call, int axes, int64_t groups, bool transposed) {
@@ -652,12 +650,7 @@ static bool correlate_expand(pl_context *c, const pl_op *op, int n, const pl_val
 
 /* ---- samples ---- */
 
-#define SAMPLE(name) static bool name##_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s)
 #define T(...) pl_sample_tensor(c, r, -1, 1, __VA_ARGS__)
-static void list(pl_sample *s, int slot, int n, int64_t a, int64_t b, int64_t d) {
-  memcpy(s->lists[slot], (int64_t[]){a, b, d}, 3 * sizeof(int64_t));
-  s->attrs[slot] = PL_INTS(n, s->lists[slot]);
-}
 /* x, weights and results of: plain; strided, padded, dilated; groups; depthwise; a window of all; a stride beyond it;
  * an empty batch; more channels than a panel, rows longer than vectors */
 static const struct {
@@ -681,43 +674,44 @@ static bool bilinear(pl_context *c, pl_sampler_random *r, int k, pl_sample *s, i
   s->n = 2;
   s->in[0] = tensor_of(c, r, shapes[first]);
   s->in[1] = tensor_of(c, r, shapes[second]);
-  list(s, STRIDE, 3, cases[k].stride[0], cases[k].stride[1], cases[k].stride[2]);
-  list(s, BEFORE, 3, cases[k].before[0], cases[k].before[1], cases[k].before[2]);
-  list(s, DILATION, 3, cases[k].dilation[0], cases[k].dilation[1], cases[k].dilation[2]);
-  list(s, SIZES, 3, sizes[0], sizes[1], sizes[2]);
+  PL_SAMPLE_LIST(STRIDE, cases[k].stride[0], cases[k].stride[1], cases[k].stride[2]);
+  PL_SAMPLE_LIST(BEFORE, cases[k].before[0], cases[k].before[1], cases[k].before[2]);
+  PL_SAMPLE_LIST(DILATION, cases[k].dilation[0], cases[k].dilation[1], cases[k].dilation[2]);
+  PL_SAMPLE_LIST(SIZES, sizes[0], sizes[1], sizes[2]);
   s->attrs[GROUPS] = PL_INT(cases[k].groups);
   return true;
 }
-SAMPLE(conv) { return bilinear(c, r, k, s, 0, 1, 2); }
-SAMPLE(conv_input) { return bilinear(c, r, k, s, 2, 1, 0); }
-SAMPLE(conv_weights) { return bilinear(c, r, k, s, 0, 2, 1); }
+PL_SAMPLE(conv) { return bilinear(c, r, k, s, 0, 1, 2); }
+PL_SAMPLE(conv_input) { return bilinear(c, r, k, s, 2, 1, 0); }
+PL_SAMPLE(conv_weights) { return bilinear(c, r, k, s, 0, 2, 1); }
 
-SAMPLE(images1) {
+PL_SAMPLE(images1) {
   s->n = 2;
   for (int i = 0; i < 3; i++) s->attrs[i] = PL_INTS(-1, NULL);
   s->attrs[3] = PL_INT(1);
   if (k == 0) s->in[0] = T(3, 2, 3, 8), s->in[1] = T(3, 4, 3, 3);
-  if (k == 1) s->in[0] = T(3, 2, 4, 9), s->in[1] = T(3, 4, 2, 2), s->attrs[3] = PL_INT(2), list(s, 0, 1, 2, 0, 0);
+  if (k == 1) s->in[0] = T(3, 2, 4, 9), s->in[1] = T(3, 4, 2, 2), s->attrs[3] = PL_INT(2), PL_SAMPLE_LIST(0, 2);
   return k <= 1;
 }
-SAMPLE(images2) {
+PL_SAMPLE(images2) {
   s->n = 2;
   for (int i = 0; i < 3; i++) s->attrs[i] = PL_INTS(-1, NULL);
   s->attrs[3] = PL_INT(1);
-  if (k == 0) s->in[0] = T(4, 2, 3, 5, 6), s->in[1] = T(4, 2, 3, 3, 2), list(s, 1, 1, 1, 0, 0);
-  if (k == 1) s->in[0] = T(4, 1, 2, 7, 6), s->in[1] = T(4, 2, 2, 2, 3), list(s, 0, 2, 3, 1, 0), list(s, 2, 2, 1, 2, 0);
+  if (k == 0) s->in[0] = T(4, 2, 3, 5, 6), s->in[1] = T(4, 2, 3, 3, 2), PL_SAMPLE_LIST(1, 1);
+  if (k == 1)
+    s->in[0] = T(4, 1, 2, 7, 6), s->in[1] = T(4, 2, 2, 2, 3), PL_SAMPLE_LIST(0, 3, 1), PL_SAMPLE_LIST(2, 1, 2);
   return k <= 1;
 }
-SAMPLE(images3) {
+PL_SAMPLE(images3) {
   s->n = 2;
   for (int i = 0; i < 3; i++) s->attrs[i] = PL_INTS(-1, NULL);
   s->attrs[3] = PL_INT(1);
   s->in[0] = k ? PL_NONE : T(5, 1, 2, 3, 4, 5);
   s->in[1] = k ? PL_NONE : T(5, 2, 2, 2, 3, 2);
-  list(s, 0, 3, 1, 2, 1);
+  PL_SAMPLE_LIST(0, 1, 2, 1);
   return k == 0;
 }
-SAMPLE(transposed1) {
+PL_SAMPLE(transposed1) {
   s->n = 2;
   for (int i = 0; i < 3; i++) s->attrs[i] = PL_INTS(-1, NULL);
   s->attrs[3] = PL_INT(1);
@@ -725,11 +719,11 @@ SAMPLE(transposed1) {
   if (k == 0) s->in[0] = T(3, 2, 3, 5), s->in[1] = T(3, 3, 4, 3);
   if (k == 1) {
     s->in[0] = T(3, 2, 4, 5), s->in[1] = T(3, 4, 2, 3), s->attrs[3] = PL_INT(2);
-    list(s, 0, 1, 2, 0, 0), list(s, 1, 1, 1, 0, 0), list(s, 2, 1, 1, 0, 0), list(s, 4, 1, 2, 0, 0);
+    PL_SAMPLE_LIST(0, 2), PL_SAMPLE_LIST(1, 1), PL_SAMPLE_LIST(2, 1), PL_SAMPLE_LIST(4, 2);
   }
   return k <= 1;
 }
-SAMPLE(transposed2) {
+PL_SAMPLE(transposed2) {
   if (!transposed1_sample(c, r, k, s)) return false;
   for (int i = 0; i < 2; i++) {
     const pl_slot *old = pl_slot_get(c, s->in[i]);
@@ -739,7 +733,7 @@ SAMPLE(transposed2) {
   }
   return true;
 }
-SAMPLE(transposed3) {
+PL_SAMPLE(transposed3) {
   if (!transposed1_sample(c, r, k, s)) return false;
   for (int i = 0; i < 2; i++) {
     const pl_slot *old = pl_slot_get(c, s->in[i]);
@@ -749,7 +743,7 @@ SAMPLE(transposed3) {
   }
   return true;
 }
-SAMPLE(signals) {
+PL_SAMPLE(signals) {
   s->n = 2;
   s->attrs[0] = PL_INT(k % 3 == 1);
   s->attrs[1] = PL_INT(k % 3 == 2);

@@ -8,6 +8,7 @@
 typedef struct {
   int64_t at[3];
 } pl_triple;
+static const pl_triple zeros = {{0, 0, 0}}, ones = {{1, 1, 1}};
 
 /* Numbers of an attribute, one for all axes or one an axis, each at least `least`; `standard` for axes that are not
  * there, and `missing` where it is not given. False, and the error set, where they are none. */

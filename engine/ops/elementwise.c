@@ -28,10 +28,10 @@ PARTIAL(pow) {
   pl_value zero = NUMBER(0);
   if (k == 0) { /* z x^(z-1); 0 where z = 0, also at x = 0 */
     pl_value d = CALL2(mul, Z, CALL2(pow, X, CALL2(sub, Z, NUMBER(1))));
-    return pl_call3(c, PL_OP(where), CALL2(eq, Z, zero), zero, d, NULL);
+    return PL_WHERE(c, CALL2(eq, Z, zero), zero, d);
   }
   /* y log x; 0 at x = 0, where the power is flat in z > 0 */
-  return pl_call3(c, PL_OP(where), CALL2(eq, X, zero), zero, CALL2(mul, y, CALL1(log, X)), NULL);
+  return PL_WHERE(c, CALL2(eq, X, zero), zero, CALL2(mul, y, CALL1(log, X)));
 }
 PARTIAL(neg) {
   UNUSED;
@@ -118,13 +118,12 @@ PARTIAL(minimum) {
 /* where: selected, not multiplied, so that a NaN on the other side stays there */
 static void where_vjp(pl_vjp *v) {
   pl_value zero = pl_like(v->c, v->g[0], 0);
-  if (v->need[1]) pl_vjp_give(v, 1, pl_call3(v->c, PL_OP(where), v->in[0], v->g[0], zero, NULL));
-  if (v->need[2]) pl_vjp_give(v, 2, pl_call3(v->c, PL_OP(where), v->in[0], zero, v->g[0], NULL));
+  if (v->need[1]) pl_vjp_give(v, 1, PL_WHERE(v->c, v->in[0], v->g[0], zero));
+  if (v->need[2]) pl_vjp_give(v, 2, PL_WHERE(v->c, v->in[0], zero, v->g[0]));
 }
 static void where_jvp(pl_jvp *j) {
   pl_value zero = pl_like(j->c, j->out[0], 0);
-  j->dt[0] = pl_call3(j->c, PL_OP(where), j->in[0], j->t[1] == PL_ZERO ? zero : j->t[1],
-                      j->t[2] == PL_ZERO ? zero : j->t[2], NULL);
+  j->dt[0] = PL_WHERE(j->c, j->in[0], j->t[1] == PL_ZERO ? zero : j->t[1], j->t[2] == PL_ZERO ? zero : j->t[2]);
 }
 
 static bool clip_expand(pl_context *c, const pl_op *op, int n, const pl_value *in, const pl_attr *attrs,
@@ -214,10 +213,16 @@ static bool cast_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s
   return sample_unary(c, r, k, s, -2, 2);
 }
 
-#define COMPARE(op, text, ...)                                                                         \
-  {                                                                                                    \
-    .name = #op, .formula = text, .kind = PL_ELEMENTWISE, .inputs = 2, .outputs = 1, .dtypes = PL_ANY, \
-    .result = PL_BOOL, .sample = ordered_sample, __VA_ARGS__                                           \
+#define TRUTH .result = PL_BOOL, .derivative = "none: the result is true or false"
+#define COMPARE(op, text)                                                                                     \
+  {                                                                                                           \
+    .name = #op, .formula = text, .kind = PL_ELEMENTWISE, .inputs = 2, .outputs = 1, .dtypes = PL_ANY, TRUTH, \
+    .sample = ordered_sample                                                                                  \
+  }
+#define LOGICAL(op, text)                                                                                              \
+  {                                                                                                                    \
+    .name = #op, .formula = text, .kind = PL_ELEMENTWISE, .inputs = 2, .outputs = 1, .masks = 3, .dtypes = PL_IN_BOOL, \
+    .result = PL_BOOL, .derivative = "none: the result is true or false", .sample = logical_sample                     \
   }
 
 pl_op pl_ops_elementwise[] = {
@@ -298,51 +303,23 @@ pl_op pl_ops_elementwise[] = {
      .outputs = 1,
      .expand = clip_expand,
      .sample = clip_sample},
-    COMPARE(lt, "x < z", .derivative = "none: the result is true or false"),
-    COMPARE(le, "x <= z", .derivative = "none: the result is true or false"),
-    COMPARE(gt, "x > z", .derivative = "none: the result is true or false"),
-    COMPARE(ge, "x >= z", .derivative = "none: the result is true or false"),
-    COMPARE(eq, "x = z", .derivative = "none: the result is true or false"),
-    COMPARE(ne, "x differs from z", .derivative = "none: the result is true or false"),
-    {.name = "logical_and",
-     .formula = "both",
-     .derivative = "none: the result is true or false",
-     .kind = PL_ELEMENTWISE,
-     .inputs = 2,
-     .outputs = 1,
-     .masks = 3,
-     .dtypes = PL_IN_BOOL,
-     .result = PL_BOOL,
-     .sample = logical_sample},
-    {.name = "logical_or",
-     .formula = "either",
-     .derivative = "none: the result is true or false",
-     .kind = PL_ELEMENTWISE,
-     .inputs = 2,
-     .outputs = 1,
-     .masks = 3,
-     .dtypes = PL_IN_BOOL,
-     .result = PL_BOOL,
-     .sample = logical_sample},
-    {.name = "logical_xor",
-     .formula = "one, not both",
-     .derivative = "none: the result is true or false",
-     .kind = PL_ELEMENTWISE,
-     .inputs = 2,
-     .outputs = 1,
-     .masks = 3,
-     .dtypes = PL_IN_BOOL,
-     .result = PL_BOOL,
-     .sample = logical_sample},
+    COMPARE(lt, "x < z"),
+    COMPARE(le, "x <= z"),
+    COMPARE(gt, "x > z"),
+    COMPARE(ge, "x >= z"),
+    COMPARE(eq, "x = z"),
+    COMPARE(ne, "x differs from z"),
+    LOGICAL(logical_and, "both"),
+    LOGICAL(logical_or, "either"),
+    LOGICAL(logical_xor, "one, not both"),
     {.name = "logical_not",
      .formula = "not",
-     .derivative = "none: the result is true or false",
      .kind = PL_ELEMENTWISE,
      .inputs = 1,
      .outputs = 1,
      .masks = 1,
      .dtypes = PL_IN_BOOL,
-     .result = PL_BOOL,
+     TRUTH,
      .sample = not_sample},
     {.name = "where",
      .formula = "x where the mask is true, else z",

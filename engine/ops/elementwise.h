@@ -10,6 +10,7 @@
 #define X in[0]
 #define Z in[1]
 #define NUMBER(v) pl_like(c, X, v)
+#define ONE NUMBER(1)
 #define CALL1(op, x) PL_UNARY(op, c, x)
 #define CALL2(op, x, z) PL_BINARY(op, c, x, z)
 

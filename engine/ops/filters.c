@@ -7,8 +7,6 @@
 #include "../schedule.h"
 #include "convolution.h"
 
-static const pl_triple zeros = {{0, 0, 0}}, ones = {{1, 1, 1}};
-
 /* ---- pool_places: x {rows, d, h, w} -> flat places {rows, sizes...}, 1-based ---- */
 
 enum { WINDOW, STRIDE, PADDING, SIZES };
@@ -84,7 +82,7 @@ static bool average(pl_context *c, const pl_op *op, int axes, const pl_value *in
   pool p;
   if (!pool_of(&call, axes, &p)) return false;
   int64_t shape[] = {1, 1, p.window.at[0], p.window.at[1], p.window.at[2]};
-  pl_value v = x.dtype > PL_F32 ? pl_cast(c, in[0], PL_F64) : in[0];
+  pl_value v = pl_floats(c, in[0]);
   pl_value w = pl_call1(c, PL_OP(broadcast_to), pl_like(c, v, 1), &PL_INTS(5, shape));
   v = pl_convolution(c, PL_OP(conv), pl_as_images(c, v, axes, p.rows, 1), w, p.stride, p.padding, ones, p.sizes, 1);
   v = PL_BINARY(div, c, v, pl_like(c, v, (double)shape[2] * (double)shape[3] * (double)shape[4]));
@@ -198,7 +196,7 @@ static bool gaussian_filter_expand(pl_context *c, const pl_op *op, int n, const 
       pl_window_error(&call, "with margins of %g elements it has more than 2^31 - 1", radius);
       return false;
     }
-  pl_value v = x.dtype > PL_F32 ? pl_cast(c, in[0], PL_F64) : in[0];
+  pl_value v = pl_floats(c, in[0]);
   if (v == in[0]) v = PL_UNARY(identity, c, v);
   for (int a = 0; a < x.rank; a++)
     if ((set >> a & 1) && radius > 0 && x.count > 0) v = filter_axis(c, v, a, (int64_t)radius, attrs);
@@ -207,11 +205,6 @@ static bool gaussian_filter_expand(pl_context *c, const pl_op *op, int n, const 
 
 /* ---- samples ---- */
 
-#define SAMPLE(name) static bool name##_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s)
-static void list(pl_sample *s, int slot, int n, int64_t a, int64_t b, int64_t d) {
-  memcpy(s->lists[slot], (int64_t[]){a, b, d}, 3 * sizeof(int64_t));
-  s->attrs[slot] = PL_INTS(n, s->lists[slot]);
-}
 /* entries apart, so that no step of the test changes which is the largest */
 static pl_value apart(pl_context *c, int rank, int64_t a, int64_t b, int64_t d, int64_t e) {
   pl_value v = pl_tensor(c, PL_F64, rank, (int64_t[]){a, b, d, e}, NULL);
@@ -219,31 +212,32 @@ static pl_value apart(pl_context *c, int rank, int64_t a, int64_t b, int64_t d, 
   for (int64_t i = 0; x && i < x->count; i++) ((double *)x->data)[i] = 0.1 * (double)(37 * i % 101) - 4;
   return v;
 }
-SAMPLE(pool_places) {
+PL_SAMPLE(pool_places) {
   (void)r;
   s->n = 1;
   if (k > 0) return false;
   s->in[0] = apart(c, 4, 2, 3, 4, 4);
-  list(s, WINDOW, 3, 1, 2, 3), list(s, STRIDE, 3, 1, 2, 1), list(s, PADDING, 3, 0, 1, 1), list(s, SIZES, 3, 3, 3, 4);
+  PL_SAMPLE_LIST(WINDOW, 1, 2, 3), PL_SAMPLE_LIST(STRIDE, 1, 2, 1), PL_SAMPLE_LIST(PADDING, 0, 1, 1),
+      PL_SAMPLE_LIST(SIZES, 3, 3, 4);
   return true;
 }
-SAMPLE(pool) {
+PL_SAMPLE(pool) {
   (void)r;
   s->n = 1;
   s->attrs[1] = s->attrs[2] = PL_INTS(-1, NULL);
-  list(s, WINDOW, 1, 2, 0, 0);
+  PL_SAMPLE_LIST(WINDOW, 2);
   if (k == 0) s->in[0] = apart(c, 3, 3, 4, 5, 0);
-  if (k == 1) s->in[0] = apart(c, 4, 2, 2, 3, 4), list(s, STRIDE, 1, 1, 0, 0), list(s, PADDING, 1, 1, 0, 0);
+  if (k == 1) s->in[0] = apart(c, 4, 2, 2, 3, 4), PL_SAMPLE_LIST(STRIDE, 1), PL_SAMPLE_LIST(PADDING, 1);
   if (k == 2) s->in[0] = apart(c, 4, 0, 2, 3, 4);
   return k <= 2;
 }
-SAMPLE(gaussian) {
+PL_SAMPLE(gaussian) {
   s->n = 1;
   s->attrs[SIGMA] = PL_REALV(k == 1 ? 2.5 : 0.7);
   s->attrs[AXIS] = PL_INTS(-1, NULL);
   s->attrs[TRUNCATE] = PL_REALV(k == 2 ? 2 : 4);
   for (int i = NEAREST; i <= WRAP; i++) s->attrs[i] = PL_INT(k - 1 == i - NEAREST);
-  if (k == 4) list(s, AXIS, 1, 0, 0, 0);
+  if (k == 4) PL_SAMPLE_LIST(AXIS, 0);
   if (k == 5) s->attrs[SIGMA] = PL_REALV(0);
   s->in[0] = k == 6 ? pl_sample_tensor(c, r, -1, 1, 2, 0, 3) : pl_sample_tensor(c, r, -1, 1, 2, 4, 7);
   return k <= 6;

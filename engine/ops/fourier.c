@@ -11,11 +11,6 @@
 
 /* ---- fourier, real_fourier, fourier_real: attribute 0 is the axes; the last one is that of the real numbers ---- */
 
-static void copy_shape(const pl_slot *x, pl_spec *out) {
-  out->dtype = (pl_dtype)x->dtype;
-  out->rank = x->rank;
-  memcpy(out->shape, x->shape, sizeof out->shape);
-}
 /* Each axis once, none of them empty; the last axis of `pairs` is 2. */
 static bool axes_fit(const pl_call *call, bool pairs) {
   const pl_slot *x = call->in[0];
@@ -28,12 +23,12 @@ static bool axes_fit(const pl_call *call, bool pairs) {
   return fit;
 }
 static bool fourier_shape(const pl_call *call, pl_spec *out) {
-  copy_shape(call->in[0], out);
+  pl_spec_of(call->in[0], out);
   return axes_fit(call, true);
 }
 static bool real_fourier_shape(const pl_call *call, pl_spec *out) {
   const pl_attr *axes = &call->attrs[0];
-  copy_shape(call->in[0], out);
+  pl_spec_of(call->in[0], out);
   if (!axes_fit(call, false)) return false;
   if (out->rank == PL_MAX_RANK) {
     pl_error(call->c, PL_ERROR_SHAPE, "%s: the result has one axis more; at most %d are possible", call->op->name,
@@ -48,7 +43,7 @@ static bool real_fourier_shape(const pl_call *call, pl_spec *out) {
 static bool fourier_real_shape(const pl_call *call, pl_spec *out) {
   const pl_attr *axes = &call->attrs[0];
   int64_t n = call->attrs[1].i;
-  copy_shape(call->in[0], out);
+  pl_spec_of(call->in[0], out);
   if (!axes_fit(call, true)) return false;
   int32_t *half = &out->shape[axes->list[axes->n - 1]];
   if (n < 1 || n > INT32_MAX || n / 2 + 1 != *half) {
@@ -133,7 +128,7 @@ static void fourier_real_vjp(pl_vjp *v) {
 
 static bool cosine_shape(const pl_call *call, pl_spec *out) {
   const pl_slot *x = call->in[0];
-  copy_shape(x, out);
+  pl_spec_of(x, out);
   int axis = pl_axis(call, call->attrs[0].i, x->rank);
   if (axis >= 0 && x->shape[axis] == 0) pl_shape_error(call, "the axis is empty");
   return axis >= 0 && x->shape[axis] > 0;
@@ -157,7 +152,7 @@ static void cosine_vjp(pl_vjp *v) {
 
 static bool complex_product_shape(const pl_call *call, pl_spec *out) {
   const pl_slot *x = call->in[0], *z = call->in[1];
-  copy_shape(x, out);
+  pl_spec_of(x, out);
   if (x->rank > 0 && x->shape[x->rank - 1] == 2 && x->rank == z->rank &&
       !memcmp(x->shape, z->shape, (size_t)x->rank * sizeof *x->shape))
     return true;
@@ -184,9 +179,6 @@ static void complex_product_jvp(pl_jvp *j) {
 
 /* ---- what users see ---- */
 
-#define EXPAND(name)                                                                                         \
-  static bool name##_expand(pl_context *c, const pl_op *op, int n, const pl_value *in, const pl_attr *attrs, \
-                            pl_value *out)
 #define UNUSED (void)op, (void)n, (void)attrs
 
 static bool done(pl_value out) { return out != PL_NONE; }
@@ -290,10 +282,10 @@ static bool along_one(pl_context *c, const pl_op *op, form form, bool backward, 
   x = *s;
   return run_transform(c, op, v, &x, &t, attrs[2].i, attrs[3].i, out);
 }
-EXPAND(fft) { return (void)n, along_one(c, op, COMPLEX, false, in[0], attrs, out); }
-EXPAND(ifft) { return (void)n, along_one(c, op, COMPLEX, true, in[0], attrs, out); }
-EXPAND(rfft) { return (void)n, along_one(c, op, TO_HALF, false, in[0], attrs, out); }
-EXPAND(irfft) { return (void)n, along_one(c, op, FROM_HALF, true, in[0], attrs, out); }
+PL_EXPAND(fft) { return (void)n, along_one(c, op, COMPLEX, false, in[0], attrs, out); }
+PL_EXPAND(ifft) { return (void)n, along_one(c, op, COMPLEX, true, in[0], attrs, out); }
+PL_EXPAND(rfft) { return (void)n, along_one(c, op, TO_HALF, false, in[0], attrs, out); }
+PL_EXPAND(irfft) { return (void)n, along_one(c, op, FROM_HALF, true, in[0], attrs, out); }
 
 /* Along a list of axes, or the last `most` (0: all). */
 static bool along_many(pl_context *c, const pl_op *op, form form, bool backward, pl_value v, const pl_attr *list,
@@ -320,7 +312,7 @@ static bool along_many(pl_context *c, const pl_op *op, form form, bool backward,
   return run_transform(c, op, v, &x, &t, ortho, forward, out);
 }
 #define MANY(name, form, backward, most)                                                                       \
-  EXPAND(name) {                                                                                               \
+  PL_EXPAND(name) {                                                                                            \
     return (void)n, along_many(c, op, form, backward, in[0], &attrs[0], most, 0, attrs[1].i, attrs[2].i, out); \
   }
 MANY(fft2, COMPLEX, false, 2)
@@ -329,10 +321,10 @@ MANY(rfft2, TO_HALF, false, 2)
 MANY(fftn, COMPLEX, false, 0)
 MANY(ifftn, COMPLEX, true, 0)
 MANY(rfftn, TO_HALF, false, 0)
-EXPAND(irfft2) {
+PL_EXPAND(irfft2) {
   return (void)n, along_many(c, op, FROM_HALF, true, in[0], &attrs[1], 2, attrs[0].i, attrs[2].i, attrs[3].i, out);
 }
-EXPAND(irfftn) {
+PL_EXPAND(irfftn) {
   return (void)n, along_many(c, op, FROM_HALF, true, in[0], &attrs[1], 0, attrs[0].i, attrs[2].i, attrs[3].i, out);
 }
 
@@ -388,7 +380,7 @@ static pl_value first_cosine(pl_context *c, pl_value v, const pl_slot *x, int ax
   if (!ortho) return first_kind(c, v, x, axis, false, scale);
   pl_value k = count_along(c, x, axis), other = PL_BINARY(sub, c, k, pl_like(c, k, (double)(n - 1)));
   pl_value end = PL_BINARY(eq, c, PL_BINARY(mul, c, k, other), pl_like(c, k, 0));
-  pl_value weight = pl_call3(c, PL_OP(where), end, pl_like(c, k, M_SQRT2), pl_like(c, k, 1), NULL);
+  pl_value weight = PL_WHERE(c, end, pl_like(c, k, M_SQRT2), pl_like(c, k, 1));
   return PL_BINARY(div, c, first_kind(c, PL_BINARY(mul, c, v, weight), x, axis, false, scale), weight);
 }
 static bool trigonometric(pl_context *c, const pl_op *op, pl_value v, const pl_attr *attrs, bool sine, bool inverse,
@@ -399,7 +391,7 @@ static bool trigonometric(pl_context *c, const pl_op *op, pl_value v, const pl_a
   bool ortho = attrs[2].i;
   if (!shape_of(c, op, v, false, &x, &rank) || !axis_of(c, op, &x, rank, attrs[1].i, &found)) return false;
   int axis = (int)found;
-  if (x.dtype > PL_F32) v = pl_cast(c, v, PL_F64);
+  v = pl_floats(c, v);
   double n = (double)x.shape[axis];
   if (type < 1 || type > 3 || (type == 1 && !sine && n < 2)) {
     pl_error(c, PL_ERROR_ARGUMENT,
@@ -420,10 +412,10 @@ static bool trigonometric(pl_context *c, const pl_op *op, pl_value v, const pl_a
   if (sine) v = third ? alternated(c, v, &x, axis) : reversed(c, v, axis, x.shape[axis]);
   return done(*out = v);
 }
-EXPAND(dct) { return (void)n, trigonometric(c, op, in[0], attrs, false, false, out); }
-EXPAND(idct) { return (void)n, trigonometric(c, op, in[0], attrs, false, true, out); }
-EXPAND(dst) { return (void)n, trigonometric(c, op, in[0], attrs, true, false, out); }
-EXPAND(idst) { return (void)n, trigonometric(c, op, in[0], attrs, true, true, out); }
+PL_EXPAND(dct) { return (void)n, trigonometric(c, op, in[0], attrs, false, false, out); }
+PL_EXPAND(idct) { return (void)n, trigonometric(c, op, in[0], attrs, false, true, out); }
+PL_EXPAND(dst) { return (void)n, trigonometric(c, op, in[0], attrs, true, false, out); }
+PL_EXPAND(idst) { return (void)n, trigonometric(c, op, in[0], attrs, true, true, out); }
 
 /* ---- shifts: attribute axis, a list ---- */
 
@@ -447,8 +439,8 @@ static bool shifted(pl_context *c, const pl_op *op, pl_value v, const pl_attr *l
     }
   return done(*out = set ? v : PL_UNARY(identity, c, v));
 }
-EXPAND(fftshift) { return (void)n, shifted(c, op, in[0], attrs, false, out); }
-EXPAND(ifftshift) { return (void)n, shifted(c, op, in[0], attrs, true, out); }
+PL_EXPAND(fftshift) { return (void)n, shifted(c, op, in[0], attrs, false, out); }
+PL_EXPAND(ifftshift) { return (void)n, shifted(c, op, in[0], attrs, true, out); }
 
 /* ---- complex numbers ---- */
 
@@ -473,81 +465,77 @@ static bool alike(pl_context *c, const pl_op *op, const pl_value *in, pl_value *
   }
   return c->status == PL_OK;
 }
-EXPAND(complex) {
+PL_EXPAND(complex) {
   (void)n, (void)attrs;
   pl_value x[2];
   if (!alike(c, op, in, x)) return false;
   return done(out[0] = pl_apply1(c, PL_OP(stack), 2, x, &PL_INT(-1)));
 }
-EXPAND(complex_mul) {
+PL_EXPAND(complex_mul) {
   UNUSED;
   pl_value x[2];
   if (!is_complex(c, op, in[0]) || !is_complex(c, op, in[1]) || !alike(c, op, in, x)) return false;
   return done(out[0] = times(c, x[0], x[1], false));
 }
-EXPAND(real) {
+PL_EXPAND(real) {
   UNUSED;
   return is_complex(c, op, in[0]) && done(out[0] = part_of(c, in[0], 0));
 }
-EXPAND(imag) {
+PL_EXPAND(imag) {
   UNUSED;
   return is_complex(c, op, in[0]) && done(out[0] = part_of(c, in[0], 1));
 }
-EXPAND(conj) {
+PL_EXPAND(conj) {
   UNUSED;
   if (!is_complex(c, op, in[0])) return false;
   pl_dtype dtype = (pl_dtype)pl_slot_get(c, in[0])->dtype;
   pl_attr signs[] = {PL_REALV(1), PL_REALV(-2), PL_INT(2), PL_INT(dtype == PL_BOOL ? PL_F64 : dtype)};
   return done(out[0] = PL_BINARY(mul, c, in[0], pl_apply1(c, PL_OP(range), 0, NULL, signs)));
 }
-EXPAND(complex_abs) {
+PL_EXPAND(complex_abs) {
   UNUSED;
   return is_complex(c, op, in[0]) && done(out[0] = PL_BINARY(hypot, c, part_of(c, in[0], 0), part_of(c, in[0], 1)));
 }
-EXPAND(angle) {
+PL_EXPAND(angle) {
   UNUSED;
   return is_complex(c, op, in[0]) && done(out[0] = PL_BINARY(atan2, c, part_of(c, in[0], 1), part_of(c, in[0], 0)));
 }
 
 /* ---- samples ---- */
 
-#define SAMPLE(name) static bool name##_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s)
 #define TENSOR(...) pl_sample_tensor(c, r, -1, 1, __VA_ARGS__)
-#define LIST(slot, ...)                                                                \
-  (memcpy(s->lists[slot], (int64_t[]){__VA_ARGS__}, sizeof((int64_t[]){__VA_ARGS__})), \
-   s->attrs[slot] = PL_INTS(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t), s->lists[slot]))
 
-SAMPLE(fourier) {
+PL_SAMPLE(fourier) {
   s->n = 1;
   s->attrs[1] = PL_INT(k & 1);
   s->attrs[2] = PL_REALV(k == 1 ? 0.25 : 1);
-  if (k == 0) LIST(0, 0), s->in[0] = TENSOR(2, 6, 2);
-  if (k == 1) LIST(0, 1), s->in[0] = TENSOR(4, 2, 7, 3, 2);
-  if (k == 2) LIST(0, 2, 0), s->in[0] = TENSOR(4, 4, 2, 5, 2);
-  if (k == 3) LIST(0, 0), s->in[0] = TENSOR(2, 17, 2); /* a prime that is no radix */
+  if (k == 0) PL_SAMPLE_LIST(0, 0), s->in[0] = TENSOR(2, 6, 2);
+  if (k == 1) PL_SAMPLE_LIST(0, 1), s->in[0] = TENSOR(4, 2, 7, 3, 2);
+  if (k == 2) PL_SAMPLE_LIST(0, 2, 0), s->in[0] = TENSOR(4, 4, 2, 5, 2);
+  if (k == 3) PL_SAMPLE_LIST(0, 0), s->in[0] = TENSOR(2, 17, 2); /* a prime that is no radix */
   return k < 4;
 }
-SAMPLE(real_fourier) {
+PL_SAMPLE(real_fourier) {
   s->n = 1;
   s->attrs[1] = PL_REALV(k == 1 ? 0.25 : 1);
   s->attrs[2] = PL_INT(k < 2);
-  if (k == 0) LIST(0, 0), s->in[0] = TENSOR(1, 6);
-  if (k == 1) LIST(0, 1), s->in[0] = TENSOR(3, 2, 5, 3);
-  if (k == 2) LIST(0, 0, 1), s->in[0] = TENSOR(2, 3, 4);
-  if (k == 3) LIST(0, 0, 1), s->in[0] = TENSOR(2, 3, 1);
+  if (k == 0) PL_SAMPLE_LIST(0, 0), s->in[0] = TENSOR(1, 6);
+  if (k == 1) PL_SAMPLE_LIST(0, 1), s->in[0] = TENSOR(3, 2, 5, 3);
+  if (k == 2) PL_SAMPLE_LIST(0, 0, 1), s->in[0] = TENSOR(2, 3, 4);
+  if (k == 3) PL_SAMPLE_LIST(0, 0, 1), s->in[0] = TENSOR(2, 3, 1);
   return k < 4;
 }
-SAMPLE(fourier_real) {
+PL_SAMPLE(fourier_real) {
   s->n = 1;
   s->attrs[1] = PL_INT(k == 0 ? 6 : k == 1 ? 5 : 4);
   s->attrs[2] = PL_REALV(k == 1 ? 0.25 : 1);
   s->attrs[3] = PL_INT(k < 2);
-  if (k == 0) LIST(0, 0), s->in[0] = TENSOR(2, 4, 2);
-  if (k == 1) LIST(0, 1), s->in[0] = TENSOR(4, 2, 3, 2, 2);
-  if (k == 2) LIST(0, 0, 1), s->in[0] = TENSOR(3, 3, 3, 2);
+  if (k == 0) PL_SAMPLE_LIST(0, 0), s->in[0] = TENSOR(2, 4, 2);
+  if (k == 1) PL_SAMPLE_LIST(0, 1), s->in[0] = TENSOR(4, 2, 3, 2, 2);
+  if (k == 2) PL_SAMPLE_LIST(0, 0, 1), s->in[0] = TENSOR(3, 3, 3, 2);
   return k < 3;
 }
-SAMPLE(cosine) {
+PL_SAMPLE(cosine) {
   s->n = 1;
   s->attrs[0] = PL_INT(k > 1);
   s->attrs[1] = PL_INT(k & 1);
@@ -556,7 +544,7 @@ SAMPLE(cosine) {
   s->in[0] = k < 2 ? TENSOR(1, 6) : TENSOR(3, 2, 5, 3);
   return k < 4;
 }
-SAMPLE(product) {
+PL_SAMPLE(product) {
   if (k > 1) return false;
   s->n = 2;
   s->attrs[0] = PL_INT(k);
@@ -575,9 +563,9 @@ static bool one_axis(pl_context *c, pl_sampler_random *r, int k, pl_sample *s, b
   else s->in[0] = k == 0 ? TENSOR(1, 8) : k < 3 ? TENSOR(2, 6, 5) : TENSOR(2, 0, 1);
   return k < 4;
 }
-SAMPLE(complex_axis) { return one_axis(c, r, k, s, true); }
-SAMPLE(real_axis) { return one_axis(c, r, k, s, false); }
-SAMPLE(half_axis) {
+PL_SAMPLE(complex_axis) { return one_axis(c, r, k, s, true); }
+PL_SAMPLE(real_axis) { return one_axis(c, r, k, s, false); }
+PL_SAMPLE(half_axis) {
   s->n = 1;
   s->attrs[0] = PL_INT(k == 1 ? 5 : 0);
   s->attrs[1] = PL_INT(-1);
@@ -590,26 +578,26 @@ SAMPLE(half_axis) {
 static bool axes_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s, bool pairs) {
   s->n = 1;
   s->attrs[0] = PL_INTS(-1, NULL);
-  if (k == 1) LIST(0, 1, -3);
+  if (k == 1) PL_SAMPLE_LIST(0, 1, -3);
   s->attrs[1] = PL_INT(k == 1);
   s->attrs[2] = PL_INT(k == 2);
   if (pairs) s->in[0] = k == 1 ? TENSOR(4, 2, 3, 4, 2) : TENSOR(3, 4, 3, 2);
   else s->in[0] = k == 1 ? TENSOR(3, 2, 3, 4) : TENSOR(2, 4, 3);
   return k < 3;
 }
-SAMPLE(complex_axes) { return axes_sample(c, r, k, s, true); }
-SAMPLE(real_axes) { return axes_sample(c, r, k, s, false); }
-SAMPLE(half_axes) {
+PL_SAMPLE(complex_axes) { return axes_sample(c, r, k, s, true); }
+PL_SAMPLE(real_axes) { return axes_sample(c, r, k, s, false); }
+PL_SAMPLE(half_axes) {
   s->n = 1;
   s->attrs[0] = PL_INT(k == 1 ? 3 : 0);
   s->attrs[1] = PL_INTS(-1, NULL);
-  if (k == 1) LIST(1, 2, 0);
+  if (k == 1) PL_SAMPLE_LIST(1, 2, 0);
   s->attrs[2] = PL_INT(k == 1);
   s->attrs[3] = PL_INT(0);
   s->in[0] = k == 1 ? TENSOR(4, 2, 3, 2, 2) : TENSOR(3, 3, 4, 2);
   return k < 2;
 }
-SAMPLE(trigonometric) {
+PL_SAMPLE(trigonometric) {
   s->n = 1;
   s->attrs[0] = PL_INT(k % 3 + 1);
   s->attrs[1] = PL_INT(k > 2 ? 0 : -1);
@@ -617,26 +605,26 @@ SAMPLE(trigonometric) {
   s->in[0] = k < 3 ? TENSOR(1, 6) : TENSOR(2, 5, 2);
   return k < 6;
 }
-SAMPLE(shift) {
+PL_SAMPLE(shift) {
   s->n = 1;
   s->attrs[0] = PL_INTS(-1, NULL);
-  if (k == 1) LIST(0, 0, 1);
+  if (k == 1) PL_SAMPLE_LIST(0, 0, 1);
   s->in[0] = k == 0 ? TENSOR(1, 5) : TENSOR(3, 3, 4, 2);
   return k < 2;
 }
-SAMPLE(parts) {
+PL_SAMPLE(parts) {
   if (k > 1) return false;
   s->n = 2;
   s->in[0] = TENSOR(2, 3, 4);
   s->in[1] = k ? TENSOR(0) : TENSOR(2, 3, 4);
   return true;
 }
-SAMPLE(complexes) {
+PL_SAMPLE(complexes) {
   s->n = 1;
   s->in[0] = k == 0 ? TENSOR(3, 3, 2, 2) : TENSOR(1, 2);
   return k < 2;
 }
-SAMPLE(two_complexes) {
+PL_SAMPLE(two_complexes) {
   s->n = 2;
   s->in[0] = TENSOR(3, 3, 2, 2);
   s->in[1] = k ? TENSOR(2, 2, 2) : TENSOR(3, 3, 2, 2);

@@ -1,9 +1,6 @@
 /* functions.c: elementwise functions beyond arithmetic. Where a derivative is a convention, the formula says so. */
 #include "elementwise.h"
 
-#define ONE NUMBER(1)
-#define PL_WHERE(mask, x, z) pl_call3(c, PL_OP(where), mask, x, z, NULL)
-
 /* 1/sqrt((1 - x)(1 + x)): the factors, not 1 - x*x, keep their digits near 1 */
 static pl_value inverse_root(pl_context *c, const pl_value *in) {
   return CALL2(div, ONE, CALL1(sqrt, CALL2(mul, CALL2(sub, ONE, X), CALL2(add, ONE, X))));
@@ -69,7 +66,7 @@ PARTIAL(erfc) {
 }
 /* a hypotenuse to divide by, 1 at the origin */
 static pl_value divisor(pl_context *c, pl_value h) {
-  return PL_WHERE(CALL2(eq, h, pl_like(c, h, 0)), pl_like(c, h, 1), h);
+  return PL_WHERE(c, CALL2(eq, h, pl_like(c, h, 0)), pl_like(c, h, 1), h);
 }
 PARTIAL(hypot) {
   UNUSED;
@@ -110,8 +107,8 @@ PARTIAL(sinc) { /* (cos(pi x) - y)/x, near 0 its series: what cancels there is o
                            -10 * p2 * p2 * p2 * p2 * p2 / 39916800,
                            12 * p2 * p2 * p2 * p2 * p2 * p2 / 6227020800.};
   pl_value near = CALL2(lt, CALL1(abs, X), NUMBER(0.25)), sum = even_series(c, X, 6, series);
-  pl_value x = PL_WHERE(near, ONE, X), cosine = CALL1(cos, CALL2(mul, x, NUMBER(3.14159265358979323846)));
-  return PL_WHERE(near, CALL2(mul, sum, X), CALL2(div, CALL2(sub, cosine, CALL1(sinc, x)), x));
+  pl_value x = PL_WHERE(c, near, ONE, X), cosine = CALL1(cos, CALL2(mul, x, NUMBER(3.14159265358979323846)));
+  return PL_WHERE(c, near, CALL2(mul, sum, X), CALL2(div, CALL2(sub, cosine, CALL1(sinc, x)), x));
 }
 PARTIAL(relu) {
   UNUSED;
@@ -119,11 +116,11 @@ PARTIAL(relu) {
 }
 PARTIAL(leaky_relu) {
   UNUSED;
-  return PL_WHERE(CALL2(lt, X, NUMBER(0)), NUMBER(attrs[0].r), ONE);
+  return PL_WHERE(c, CALL2(lt, X, NUMBER(0)), NUMBER(attrs[0].r), ONE);
 }
 PARTIAL(elu) {
   UNUSED;
-  return PL_WHERE(CALL2(lt, X, NUMBER(0)), CALL2(add, y, NUMBER(attrs[0].r)), ONE);
+  return PL_WHERE(c, CALL2(lt, X, NUMBER(0)), CALL2(add, y, NUMBER(attrs[0].r)), ONE);
 }
 PARTIAL(silu) { /* s + y (1 - s) */
   UNUSED;

@@ -117,9 +117,7 @@ static pl_value plus(pl_context *c, pl_value x, pl_value z) { return PL_BINARY(a
 static pl_value times(pl_context *c, pl_value x, pl_value z) { return PL_BINARY(mul, c, x, z); }
 static pl_value over(pl_context *c, pl_value x, pl_value z) { return PL_BINARY(div, c, x, z); }
 static pl_value scaled(pl_context *c, pl_value x, double f) { return PL_BINARY(mul, c, x, pl_like(c, x, f)); }
-static pl_value choose(pl_context *c, pl_value mask, pl_value x, pl_value z) {
-  return pl_call3(c, PL_OP(where), mask, x, z, NULL);
-}
+static pl_value choose(pl_context *c, pl_value mask, pl_value x, pl_value z) { return PL_WHERE(c, mask, x, z); }
 /* Entries start ... start + count - 1 along the last axis. */
 static pl_value last_axis(pl_context *c, pl_value x, int64_t start, int64_t count) {
   pl_slot *s = pl_slot_get(c, x);
@@ -145,7 +143,7 @@ static bool curve_of(pl_context *c, const pl_op *op, int n, const pl_value *in, 
   }
   u->c = c;
   u->n = s[1]->count;
-  for (int i = 0; i < 3; i++) v[i] = s[i]->dtype > PL_F32 ? pl_cast(c, in[i], PL_F64) : in[i];
+  for (int i = 0; i < 3; i++) v[i] = pl_floats(c, in[i]);
   u->places = v[1];
   u->values = v[2];
   u->k = pl_call2(c, PL_OP(interval), v[1], v[0], NULL);
@@ -482,8 +480,6 @@ ON_GRID(trilinear, 3, false)
 
 /* ---- samples ---- */
 
-#define SAMPLE(name) static bool name##_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s)
-
 /* Points well inside cells of a grid of n places, one beyond; uneven places k + (k mod 2)/4. */
 static pl_value between(pl_context *c, pl_sampler_random *r, int n, int rank, const int64_t *shape) {
   pl_value v = pl_tensor(c, PL_F64, rank, shape, NULL);
@@ -498,7 +494,7 @@ static pl_value uneven(pl_context *c, int n) {
   static const int64_t places[] = {1, 2, 4, 5, 7};
   return pl_tensor(c, PL_I64, 1, (int64_t[]){n}, places);
 }
-SAMPLE(grid) {
+PL_SAMPLE(grid) {
   static const int sizes[3] = {5, 4, 3};
   int axes = k % 4 == 3 ? 3 : 2;
   bool places = k >= 4, fields = k % 4 == 2;
@@ -516,21 +512,21 @@ SAMPLE(grid) {
   for (int d = 0; d < axes && places; d++) s->in[s->n++] = uneven(c, sizes[d]);
   return true;
 }
-SAMPLE(grid_add) {
+PL_SAMPLE(grid_add) {
   if (!grid_sample(c, r, k, s)) return false;
   pl_value y = pl_apply1(c, PL_OP(interpolate), s->n, s->in, s->attrs);
   s->in[s->n++] = pl_call2(c, PL_OP(sub), y, pl_constant(c, PL_F64, 0.3), NULL);
   pl_release(c, y);
   return true;
 }
-SAMPLE(interval) {
+PL_SAMPLE(interval) {
   if (k > 0) return false;
   s->n = 2;
   s->in[0] = pl_tensor(c, PL_F64, 1, (int64_t[]){4}, (double[]){-1, 0, 0.5, 2});
   s->in[1] = pl_sample_tensor(c, r, -2, 3, 2, 3, 2);
   return true;
 }
-SAMPLE(tridiagonal) {
+PL_SAMPLE(tridiagonal) {
   if (k > 2) return false;
   int n = k == 2 ? 1 : 5;
   s->n = 4;
@@ -540,7 +536,7 @@ SAMPLE(tridiagonal) {
   s->in[3] = k ? pl_sample_tensor(c, r, -1, 1, 3, 2, 3, n) : pl_sample_tensor(c, r, -1, 1, 1, n);
   return true;
 }
-SAMPLE(curve) { /* inside of intervals, and beyond both ends; slopes of one sign and of two */
+PL_SAMPLE(curve) { /* inside of intervals, and beyond both ends; slopes of one sign and of two */
   static const double values[] = {0.1, 0.5, 0.7, 1.3, 0.2, -0.1, -0.9, -1};
   (void)r;
   if (k > 2) return false;
@@ -550,7 +546,7 @@ SAMPLE(curve) { /* inside of intervals, and beyond both ends; slopes of one sign
   s->in[2] = pl_tensor(c, PL_F64, k == 1 ? 2 : 1, k == 1 ? (int64_t[]){2, 4} : (int64_t[]){4}, values);
   return true;
 }
-SAMPLE(spline) {
+PL_SAMPLE(spline) {
   s->attrs[0] = PL_INT(k == 1);
   return curve_sample(c, r, k, s);
 }
@@ -563,8 +559,8 @@ static bool grid_op(pl_context *c, pl_sampler_random *r, int k, pl_sample *s, in
   s->in[s->n++] = axes == 3 ? pl_sample_tensor(c, r, -1, 1, 3, 5, 4, 3) : pl_sample_tensor(c, r, -1, 1, 3, 2, 5, 4);
   return true;
 }
-SAMPLE(plane) { return grid_op(c, r, k, s, 2); }
-SAMPLE(space) { return grid_op(c, r, k, s, 3); }
+PL_SAMPLE(plane) { return grid_op(c, r, k, s, 2); }
+PL_SAMPLE(space) { return grid_op(c, r, k, s, 3); }
 
 #define GRID(op, text, smp)                                                                              \
   .name = #op, .formula = text, .kind = PL_COMPOSITE, .inputs = -1, .outputs = 1, .expand = op##_expand, \

@@ -357,7 +357,7 @@ pl_value pl_stacked(pl_context *c, const pl_op *op, pl_value x, bool square, pl_
   }
   int64_t batch = 1;
   for (int a = 0; a < s->rank - 2; a++) batch *= s->shape[a];
-  pl_value v = shape->dtype > PL_F32 ? pl_cast(c, x, PL_F64) : x;
+  pl_value v = pl_floats(c, x);
   return pl_reshape_to(c, v, 3, (int64_t[]){batch, shape->shape[shape->rank - 2], shape->shape[shape->rank - 1]});
 }
 pl_value pl_unstacked(pl_context *c, pl_value x, const pl_slot *lead, int more, const int64_t *sizes) {
@@ -391,7 +391,7 @@ bool pl_both_stacked(pl_context *c, const pl_op *op, const pl_value *in, bool sq
   }
   int64_t k = *column ? 1 : z.shape[z.rank - 1], batch = x.rank > 2 ? batch_a : batch_b;
   *lead = x.rank > 2 || z.rank < 2 ? x : z;
-  *b = z.dtype > PL_F32 ? pl_cast(c, in[1], PL_F64) : in[1];
+  *b = pl_floats(c, in[1]);
   *b = pl_reshape_to(c, *b, 3, (int64_t[]){z.rank > 2 ? batch_b : 1, m, k});
   if (x.rank > 2 && z.rank <= 2) *b = pl_call1(c, PL_OP(broadcast_to), *b, &PL_INTS(3, ((int64_t[]){batch, m, k})));
   if (x.rank == 2 && z.rank > 2) *a = pl_call1(c, PL_OP(broadcast_to), *a, &PL_INTS(3, ((int64_t[]){batch, m, n})));

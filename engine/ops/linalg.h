@@ -59,10 +59,6 @@ pl_value pl_unstacked(pl_context *c, pl_value x, const pl_slot *lead, int more, 
 bool pl_both_stacked(pl_context *c, const pl_op *op, const pl_value *in, bool square, pl_value *a, pl_value *b,
                      pl_slot *lead, int64_t *sizes, bool *column);
 
-#define PL_EXPAND(name)                                                                                      \
-  static bool name##_expand(pl_context *c, const pl_op *op, int n, const pl_value *in, const pl_attr *attrs, \
-                            pl_value *out)
-#define PL_SAMPLE(name) static bool name##_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s)
 /* Entries in [-spread, spread), and first, first + step, ... more on the diagonal. */
 pl_value pl_sample_matrices(pl_context *c, pl_sampler_random *r, double spread, double first, double step, int rank,
                             ...);

@@ -495,12 +495,8 @@ static pl_value random_tensor(pl_context *c, pl_sampler_random *r, int rank, con
   for (int64_t i = 0; s && i < s->count; i++) ((double *)s->data)[i] = pl_sample_uniform(r, -1, 1);
   return v;
 }
-#define SAMPLE(name) static bool name##_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s)
-#define LIST(slot, ...)                                                                \
-  (memcpy(s->lists[slot], (int64_t[]){__VA_ARGS__}, sizeof((int64_t[]){__VA_ARGS__})), \
-   s->attrs[slot] = PL_INTS(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t), s->lists[slot]))
 
-SAMPLE(plain) {
+PL_SAMPLE(plain) {
   s->n = 1;
   s->attrs[0] = PL_INTS(-1, NULL);
   s->attrs[1] = PL_INT(0);
@@ -510,7 +506,7 @@ SAMPLE(plain) {
   if (k == 3) s->in[0] = pl_sample_tensor(c, r, -1, 1, 1, 1);
   return k <= 3;
 }
-SAMPLE(number) {
+PL_SAMPLE(number) {
   (void)r;
   s->n = 1;
   s->attrs[0] = PL_INT(1);
@@ -518,33 +514,33 @@ SAMPLE(number) {
   if (k == 0) s->in[0] = pl_tensor(c, PL_I64, 1, (int64_t[]){10}, NULL); /* not active: cells are constants */
   return k == 0;
 }
-SAMPLE(stopped) { /* whole numbers: what is not differentiated has no slope to test */
+PL_SAMPLE(stopped) { /* whole numbers: what is not differentiated has no slope to test */
   if (k > 0 || !plain_sample(c, r, k, s)) return false;
   pl_value x = s->in[0];
   s->in[0] = pl_call1(c, PL_OP(cast), x, &PL_INT(PL_I64));
   pl_release(c, x);
   return true;
 }
-SAMPLE(reshape) {
+PL_SAMPLE(reshape) {
   s->n = 1;
-  if (k == 0) s->in[0] = pl_sample_tensor(c, r, -1, 1, 2, 4, 6), LIST(0, 2, -1, 3);
-  if (k == 1) s->in[0] = pl_sample_tensor(c, r, -1, 1, 2, 0, 6), LIST(0, 3, 0);
+  if (k == 0) s->in[0] = pl_sample_tensor(c, r, -1, 1, 2, 4, 6), PL_SAMPLE_LIST(0, 2, -1, 3);
+  if (k == 1) s->in[0] = pl_sample_tensor(c, r, -1, 1, 2, 0, 6), PL_SAMPLE_LIST(0, 3, 0);
   if (k == 2) s->in[0] = pl_sample_tensor(c, r, -1, 1, 2, 1, 1), s->attrs[0] = PL_INTS(0, s->lists[0]);
   return k <= 2;
 }
-SAMPLE(transpose) {
+PL_SAMPLE(transpose) {
   if (k < 4) return plain_sample(c, r, k, s);
   s->n = 1;
-  if (k == 4) s->in[0] = pl_sample_tensor(c, r, -1, 1, 3, 2, 3, 4), LIST(0, 1, -1, 0);
-  if (k == 5) s->in[0] = pl_sample_tensor(c, r, -1, 1, 4, 2, 3, 1, 5), LIST(0, 2, 0, 3, 1);
+  if (k == 4) s->in[0] = pl_sample_tensor(c, r, -1, 1, 3, 2, 3, 4), PL_SAMPLE_LIST(0, 1, -1, 0);
+  if (k == 5) s->in[0] = pl_sample_tensor(c, r, -1, 1, 4, 2, 3, 1, 5), PL_SAMPLE_LIST(0, 2, 0, 3, 1);
   return k <= 5;
 }
-SAMPLE(broadcast) {
+PL_SAMPLE(broadcast) {
   s->n = 1;
-  if (k == 0) s->in[0] = pl_sample_tensor(c, r, -1, 1, 2, 3, 1), LIST(0, 2, 3, 4);
-  if (k == 1) s->in[0] = pl_sample_tensor(c, r, -1, 1, 0), LIST(0, 5);
-  if (k == 2) s->in[0] = pl_sample_tensor(c, r, -1, 1, 1, 1), LIST(0, 0);
-  if (k == 3) s->in[0] = pl_sample_tensor(c, r, -1, 1, 1, 3), LIST(0, 3);
+  if (k == 0) s->in[0] = pl_sample_tensor(c, r, -1, 1, 2, 3, 1), PL_SAMPLE_LIST(0, 2, 3, 4);
+  if (k == 1) s->in[0] = pl_sample_tensor(c, r, -1, 1, 0), PL_SAMPLE_LIST(0, 5);
+  if (k == 2) s->in[0] = pl_sample_tensor(c, r, -1, 1, 1, 1), PL_SAMPLE_LIST(0, 0);
+  if (k == 3) s->in[0] = pl_sample_tensor(c, r, -1, 1, 1, 3), PL_SAMPLE_LIST(0, 3);
   return k <= 3;
 }
 static bool slice_attrs(int k, pl_sample *s, int64_t *shape, int *rank) {
@@ -553,14 +549,14 @@ static bool slice_attrs(int k, pl_sample *s, int64_t *shape, int *rank) {
   if (k > 4) return false;
   *rank = ranks[k];
   memcpy(shape, shapes[k], sizeof shapes[k]);
-  if (k == 0) LIST(0, 1, 5), LIST(1, 1, -2), LIST(2, 3, 3);
-  if (k == 1) LIST(0, 6), LIST(1, -3), LIST(2, 3);
-  if (k == 2) LIST(0, 0, 1, 1), LIST(1, 2, 1, 1), LIST(2, 2, 2, 1);
-  if (k == 3) LIST(0, 2), LIST(1, 1), LIST(2, 0);
-  if (k == 4) LIST(0, 1), LIST(1, 2), LIST(2, 140000);
+  if (k == 0) PL_SAMPLE_LIST(0, 1, 5), PL_SAMPLE_LIST(1, 1, -2), PL_SAMPLE_LIST(2, 3, 3);
+  if (k == 1) PL_SAMPLE_LIST(0, 6), PL_SAMPLE_LIST(1, -3), PL_SAMPLE_LIST(2, 3);
+  if (k == 2) PL_SAMPLE_LIST(0, 0, 1, 1), PL_SAMPLE_LIST(1, 2, 1, 1), PL_SAMPLE_LIST(2, 2, 2, 1);
+  if (k == 3) PL_SAMPLE_LIST(0, 2), PL_SAMPLE_LIST(1, 1), PL_SAMPLE_LIST(2, 0);
+  if (k == 4) PL_SAMPLE_LIST(0, 1), PL_SAMPLE_LIST(1, 2), PL_SAMPLE_LIST(2, 140000);
   return true;
 }
-SAMPLE(slice) {
+PL_SAMPLE(slice) {
   int64_t shape[3];
   int rank;
   if (!slice_attrs(k, s, shape, &rank)) return false;
@@ -568,7 +564,7 @@ SAMPLE(slice) {
   s->in[0] = random_tensor(c, r, rank, shape);
   return true;
 }
-SAMPLE(slice_into) {
+PL_SAMPLE(slice_into) {
   int64_t shape[3];
   int rank;
   if (!slice_attrs(k, s, shape, &rank)) return false;
@@ -577,12 +573,12 @@ SAMPLE(slice_into) {
   s->in[1] = random_tensor(c, r, rank, s->lists[2]);
   return true;
 }
-SAMPLE(flip) {
+PL_SAMPLE(flip) {
   if (!plain_sample(c, r, k, s)) return false;
-  if (k == 0) LIST(0, 0, -1);
+  if (k == 0) PL_SAMPLE_LIST(0, 0, -1);
   return true;
 }
-SAMPLE(diff) {
+PL_SAMPLE(diff) {
   s->n = 1;
   s->attrs[0] = PL_INT(k == 1 ? 2 : 1);
   s->attrs[1] = PL_INT(k == 1 ? 0 : -1);
@@ -591,7 +587,7 @@ SAMPLE(diff) {
   if (k == 2) s->in[0] = pl_sample_tensor(c, r, -1, 1, 1, 1);
   return k <= 2;
 }
-SAMPLE(concat) {
+PL_SAMPLE(concat) {
   s->n = 3;
   s->attrs[0] = PL_INT(k == 1 ? -1 : 0);
   if (k == 0)
@@ -602,7 +598,7 @@ SAMPLE(concat) {
     s->in[2] = pl_sample_tensor(c, r, -1, 1, 2, 2, 2);
   return k <= 1;
 }
-SAMPLE(stack) {
+PL_SAMPLE(stack) {
   s->n = 2;
   s->attrs[0] = PL_INT(k == 1 ? -1 : 0);
   if (k == 0) s->in[0] = pl_sample_tensor(c, r, -1, 1, 1, 3), s->in[1] = pl_sample_tensor(c, r, -1, 1, 1, 3);
@@ -610,21 +606,21 @@ SAMPLE(stack) {
   if (k == 2) s->in[0] = pl_sample_tensor(c, r, -1, 1, 0), s->in[1] = pl_sample_tensor(c, r, -1, 1, 0);
   return k <= 2;
 }
-SAMPLE(zeros) {
+PL_SAMPLE(zeros) {
   (void)c, (void)r;
   s->n = 0;
   s->attrs[1] = PL_INT(k);
-  LIST(0, 3, 4);
+  PL_SAMPLE_LIST(0, 3, 4);
   return k < PL_DTYPES;
 }
-SAMPLE(range) {
+PL_SAMPLE(range) {
   (void)c, (void)r;
   s->n = 0;
   s->attrs[0] = PL_REALV(-1), s->attrs[1] = PL_REALV(0.5), s->attrs[2] = PL_INT(k == 0 ? 7 : 0),
   s->attrs[3] = PL_INT(PL_F64);
   return k < 2;
 }
-SAMPLE(eye) {
+PL_SAMPLE(eye) {
   (void)c, (void)r;
   s->n = 0;
   s->attrs[0] = PL_INT(3), s->attrs[1] = PL_INT(k), s->attrs[2] = PL_INT(k % PL_DTYPES);

@@ -182,7 +182,7 @@ static bool quantile(pl_context *c, const pl_op *op, pl_value v, double q, const
     pl_error(c, PL_ERROR_ARGUMENT, "%s: q is between 0 and 1, not %g", op->name, q);
     return false;
   }
-  pl_value x = s->dtype > PL_F32 ? pl_cast(c, v, PL_F64) : v;
+  pl_value x = pl_floats(c, v);
   if (axis < 0) {
     x = PL_UNARY(ravel, c, x);
     axis = 0;
@@ -217,8 +217,6 @@ static bool median_expand(pl_context *c, const pl_op *op, int n, const pl_value 
 
 /* ---- samples ---- */
 
-#define SAMPLE(name) static bool name##_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s)
-
 /* entries 0.1 apart, so that no step of the test changes their order */
 static bool apart(pl_context *c, pl_sampler_random *r, int k, pl_sample *s) {
   s->n = 1;
@@ -231,46 +229,46 @@ static bool apart(pl_context *c, pl_sampler_random *r, int k, pl_sample *s) {
   for (int64_t i = 0; x && i < x->count; i++) ((double *)x->data)[i] = 0.1 * (double)(11 * i % x->count) - 0.4;
   return true;
 }
-SAMPLE(place) {
+PL_SAMPLE(place) {
   if (!apart(c, r, k, s)) return false;
   s->lists[0][0] = k == 2 ? 1 : -1;
   s->attrs[0] = k == 1 ? PL_INTS(-1, NULL) : PL_INTS(1, s->lists[0]);
   s->attrs[1] = PL_INT(k == 2);
   return true;
 }
-SAMPLE(sorting) {
+PL_SAMPLE(sorting) {
   if (!apart(c, r, k, s)) return false;
   s->attrs[0] = PL_INT(k == 2 ? 1 : -1);
   s->attrs[1] = PL_INT(k == 1);
   return true;
 }
-SAMPLE(along) {
+PL_SAMPLE(along) {
   if (!apart(c, r, k, s)) return false;
   s->attrs[0] = PL_INT(k == 2 ? 1 : -1);
   s->in[1] = pl_call1(c, PL_OP(argsort), s->in[0], (pl_attr[]){s->attrs[0], PL_INT(0)});
   s->n = 2;
   return true;
 }
-SAMPLE(median) {
+PL_SAMPLE(median) {
   if (!apart(c, r, k, s)) return false;
   s->lists[0][0] = 1;
   s->attrs[0] = k == 2 ? PL_INTS(1, s->lists[0]) : PL_INTS(-1, NULL);
   return true;
 }
-SAMPLE(quantile) {
+PL_SAMPLE(quantile) {
   if (!median_sample(c, r, k, s)) return false;
   s->attrs[1] = s->attrs[0];
   s->attrs[0] = PL_REALV(k == 1 ? 1 : 0.3);
   return true;
 }
-SAMPLE(top) {
+PL_SAMPLE(top) {
   if (!apart(c, r, k, s)) return false;
   s->attrs[0] = PL_INT(k == 3 ? 1 : 2);
   s->attrs[1] = PL_INT(k == 2 ? 1 : -1);
   s->attrs[2] = PL_INT(k == 1);
   return true;
 }
-SAMPLE(search) {
+PL_SAMPLE(search) {
   if (k > 1) return false;
   s->n = 2;
   s->in[0] = pl_tensor(c, PL_F64, 1, (int64_t[]){4}, (double[]){-1, 0, 0.5, 2});

@@ -9,7 +9,6 @@
 #include "../schedule.h"
 #include "elementwise.h"
 
-#define PL_WHERE(mask, x, z) pl_call3(c, PL_OP(where), mask, x, z, NULL)
 enum { KEY = 3 }; /* inputs: position (i64 of any shape: that many tensors, stacked along its axes), seed, stream */
 
 /* The key's, and the attribute `shape` behind the positions'. */

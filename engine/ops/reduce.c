@@ -133,7 +133,7 @@ static bool mean_expand(pl_context *c, const pl_op *op, int n, const pl_value *i
     pl_error(c, PL_ERROR_SHAPE, "%s of no elements", op->name);
     return false;
   }
-  pl_value x = s->dtype > PL_F32 ? pl_cast(c, in[0], PL_F64) : in[0];
+  pl_value x = pl_floats(c, in[0]);
   out[0] = PL_BINARY(div, c, pl_call1(c, PL_OP(sum), x, attrs), pl_like(c, x, (double)count));
   return out[0] != PL_NONE;
 }
@@ -251,7 +251,7 @@ static bool norm_expand(pl_context *c, const pl_op *op, int n, const pl_value *i
   (void)op, (void)n;
   pl_slot *s = pl_slot_get(c, in[0]);
   if (!s) return false;
-  pl_value x = s->dtype > PL_F32 ? pl_cast(c, in[0], PL_F64) : in[0];
+  pl_value x = pl_floats(c, in[0]);
   double order = attrs[1].r;
   pl_attr over[] = {attrs[0], PL_INT(0)};
   if (order == 1) out[0] = pl_call1(c, PL_OP(sum), PL_UNARY(abs, c, x), over);
@@ -277,7 +277,7 @@ static void norm2_run(const pl_call *call, pl_slot **out) {
 /* x/|x|; 0 at 0 */
 static pl_value norm2_weights(pl_context *c, pl_value x, pl_value y, const pl_attr *attrs) {
   pl_value zero = pl_like(c, y, 0), one = pl_like(c, y, 1);
-  pl_value safe = pl_call3(c, PL_OP(where), PL_BINARY(eq, c, y, zero), one, y, NULL);
+  pl_value safe = PL_WHERE(c, PL_BINARY(eq, c, y, zero), one, y);
   return PL_BINARY(div, c, x, spread(c, safe, x, attrs));
 }
 static void norm2_vjp(pl_vjp *v) {
@@ -377,28 +377,24 @@ static bool cumsum_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample 
     .shape = shp, .run = op##_run, .sample = smp
 
 pl_op pl_ops_reduce[] = {REDUCE(sum, "sum over axes (all by default)", PL_NUMBERS, reduce_shape, sum_sample),
-                         .shapes = "{...} -> the axes that stay; {} of all; with keep 1 for each reduced",
-                         .vjp = sum_vjp, .linear = true},
+                         .shapes = PL_REDUCED, .vjp = sum_vjp, .linear = true},
       {.name = "mean",
        .formula = "mean over axes (all by default)",
-       .shapes = "{...} -> the axes that stay; {} of all; with keep 1 for each reduced",
+       .shapes = PL_REDUCED,
        .kind = PL_COMPOSITE,
        .inputs = 1,
        .outputs = 1,
        .attrs = {AXES},
        .expand = mean_expand,
        .sample = sample},
-      REDUCE(prod, "product over axes (all by default)", PL_NUMBERS, reduce_shape, sum_sample),
-      .shapes = "{...} -> the axes that stay; {} of all; with keep 1 for each reduced",
+      REDUCE(prod, "product over axes (all by default)", PL_NUMBERS, reduce_shape, sum_sample), .shapes = PL_REDUCED,
       .derivative = "exact with any number of zeros", .vjp = prod_vjp, .jvp = prod_jvp
 }
 , REDUCE(max, "largest over axes (all by default)", PL_NUMBERS, extreme_shape, apart_sample),
-    .shapes = "{...} -> the axes that stay; {} of all; with keep 1 for each reduced", .derivative = "shared by ties",
-    .vjp = extreme_vjp, .jvp = extreme_jvp
+    .shapes = PL_REDUCED, .derivative = "shared by ties", .vjp = extreme_vjp, .jvp = extreme_jvp
 }
 , REDUCE(min, "smallest over axes (all by default)", PL_NUMBERS, extreme_shape, apart_sample),
-    .shapes = "{...} -> the axes that stay; {} of all; with keep 1 for each reduced", .derivative = "shared by ties",
-    .vjp = extreme_vjp, .jvp = extreme_jvp
+    .shapes = PL_REDUCED, .derivative = "shared by ties", .vjp = extreme_vjp, .jvp = extreme_jvp
 }
 ,
     {.name = "norm",
@@ -411,9 +407,8 @@ pl_op pl_ops_reduce[] = {REDUCE(sum, "sum over axes (all by default)", PL_NUMBER
      .attrs = {{"axis", PL_AS_AXES, false, 0}, {"order", PL_AS_REAL, false, 2}},
      .expand = norm_expand,
      .sample = norm_sample},
-    REDUCE(norm2, "Euclidean norm over axes", PL_FLOATS, reduce_shape, sample),
-    .shapes = "{...} -> the axes that stay; {} of all; with keep 1 for each reduced", .internal = true,
-    .vjp = norm2_vjp, .jvp = norm2_jvp
+    REDUCE(norm2, "Euclidean norm over axes", PL_FLOATS, reduce_shape, sample), .shapes = PL_REDUCED, .internal = true,
+                                                                                .vjp = norm2_vjp, .jvp = norm2_jvp
 }
 ,
     {.name = "cumsum",

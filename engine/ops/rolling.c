@@ -91,17 +91,11 @@ static int axis_of(pl_context *c, const pl_op *op, const pl_value *in, const pl_
   return s ? window_axis(&(pl_call){c, op, 1, &s, in, attrs}, n) : -1;
 }
 
-#define EXPAND(name)                                                                                         \
-  static bool name##_expand(pl_context *c, const pl_op *op, int n, const pl_value *in, const pl_attr *attrs, \
-                            pl_value *out)
-
-EXPAND(rolling_mean) {
+PL_EXPAND(rolling_mean) {
   (void)n;
   int64_t m;
   if (axis_of(c, op, in, attrs, &m) < 0) return false;
-  pl_slot *s = pl_slot_get(c, in[0]);
-  pl_value x = s->dtype > PL_F32 ? pl_cast(c, in[0], PL_F64) : in[0];
-  pl_value sum = pl_call1(c, PL_OP(rolling_sum), x, attrs);
+  pl_value sum = pl_call1(c, PL_OP(rolling_sum), pl_floats(c, in[0]), attrs);
   out[0] = PL_BINARY(div, c, sum, pl_like(c, sum, (double)attrs[0].i));
   return out[0] != PL_NONE;
 }
@@ -133,8 +127,7 @@ static bool roll_windows(pl_context *c, const pl_op *op, const pl_value *in, con
   int64_t n, w = attrs[0].i;
   int axis = axis_of(c, op, in, attrs, &n);
   if (axis < 0) return false;
-  bool whole = pl_slot_get(c, in[0])->dtype > PL_F32;
-  windows block = {.mean = whole ? pl_cast(c, in[0], PL_F64) : in[0], .squares = PL_ZERO, .size = 1, .count = n};
+  windows block = {.mean = pl_floats(c, in[0]), .squares = PL_ZERO, .size = 1, .count = n};
   *all = (windows){.size = 0};
   for (;;) {
     if (w & block.size) *all = all->size ? join(c, *all, block, axis) : block;
@@ -144,7 +137,7 @@ static bool roll_windows(pl_context *c, const pl_op *op, const pl_value *in, con
   return c->status == PL_OK;
 }
 
-EXPAND(rolling_var) {
+PL_EXPAND(rolling_var) {
   (void)n;
   windows all;
   if (attrs[0].i <= attrs[2].i) {
@@ -157,13 +150,12 @@ EXPAND(rolling_var) {
   out[0] = PL_BINARY(div, c, m, pl_like(c, m, (double)attrs[0].i - (double)attrs[2].i));
   return out[0] != PL_NONE;
 }
-EXPAND(rolling_std) {
+PL_EXPAND(rolling_std) {
   (void)op;
   pl_value v = PL_NONE;
   if (!rolling_var_expand(c, op, n, in, attrs, &v)) return false;
-  pl_value none = PL_BINARY(eq, c, v, pl_like(c, v, 0)),
-           safe = pl_call3(c, PL_OP(where), none, pl_like(c, v, 1), v, NULL);
-  out[0] = pl_call3(c, PL_OP(where), none, pl_like(c, v, 0), PL_UNARY(sqrt, c, safe), NULL);
+  pl_value none = PL_BINARY(eq, c, v, pl_like(c, v, 0)), safe = PL_WHERE(c, none, pl_like(c, v, 1), v);
+  out[0] = PL_WHERE(c, none, pl_like(c, v, 0), PL_UNARY(sqrt, c, safe));
   return out[0] != PL_NONE;
 }
 
@@ -182,8 +174,8 @@ static bool extremes(pl_context *c, const pl_op *op, const pl_value *in, const p
   out[0] = y == in[0] ? PL_UNARY(identity, c, y) : y;
   return out[0] != PL_NONE;
 }
-EXPAND(rolling_max) { return (void)n, extremes(c, op, in, attrs, PL_OP(maximum), out); }
-EXPAND(rolling_min) { return (void)n, extremes(c, op, in, attrs, PL_OP(minimum), out); }
+PL_EXPAND(rolling_max) { return (void)n, extremes(c, op, in, attrs, PL_OP(maximum), out); }
+PL_EXPAND(rolling_min) { return (void)n, extremes(c, op, in, attrs, PL_OP(minimum), out); }
 
 static bool windows_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s) {
   if (k > 3) return false;

@@ -126,7 +126,7 @@ static void put_vjp(pl_vjp *v) {
   int rank = 0, axis = (int)(v->attrs[0].i < 0 ? v->attrs[0].i + x->rank : v->attrs[0].i);
   for (int a = 0; a < index->rank; a++) shape[rank++] = index->shape[a];
   for (int a = axis + 1; a < x->rank; a++) shape[rank++] = 1;
-  pl_vjp_give(v, 2, pl_call3(c, PL_OP(where), pl_reshape_to(c, wins, rank, shape), g, pl_like(c, g, 0), NULL));
+  pl_vjp_give(v, 2, PL_WHERE(c, pl_reshape_to(c, wins, rank, shape), g, pl_like(c, g, 0)));
 }
 
 /* ---- max_at, min_at: all that equal the result share the derivative ---- */
@@ -193,7 +193,7 @@ static bool mul_at_expand(pl_context *c, const pl_op *op, int n, const pl_value 
     pl_value same = PL_BINARY(eq, c, pl_part(c, index, 0, d, 1, k - d), pl_part(c, index, 0, 0, 1, k - d));
     pl_value here = pl_part(c, w, 1, d, 1, k - d), both = PL_BINARY(mul, c, pl_part(c, w, 1, 0, 1, k - d), here);
     same = pl_reshape_to(c, same, 2, (int64_t[]){k - d, 1});
-    pl_value parts[] = {pl_part(c, w, 1, 0, 1, d), pl_call3(c, PL_OP(where), same, both, here, NULL)};
+    pl_value parts[] = {pl_part(c, w, 1, 0, 1, d), PL_WHERE(c, same, both, here)};
     w = pl_apply1(c, PL_OP(concat), 2, parts, &middle);
   }
   pl_value ones = pl_call1(c, PL_OP(broadcast_to), pl_like(c, w, 1), &PL_INTS(3, ((int64_t[]){outer, m, inner})));
@@ -221,7 +221,7 @@ static pl_value segments(pl_context *c, const pl_op *op, const pl_value *in, int
   }
   int64_t shape[PL_MAX_RANK];
   for (int a = 0; a < x.rank; a++) shape[a] = a ? x.shape[a] : n;
-  pl_value rows = whole && x.dtype > PL_F32 ? pl_cast(c, in[0], PL_F64) : in[0];
+  pl_value rows = whole ? pl_floats(c, in[0]) : in[0];
   pl_value base = pl_call1(c, PL_OP(broadcast_to), pl_like(c, rows, start), &PL_INTS(x.rank, shape));
   return pl_call3(c, into, base, in[1], rows, &PL_INT(0));
 }
@@ -290,14 +290,13 @@ static pl_value random_tensor(pl_context *c, pl_sampler_random *r, int rank, con
   for (int64_t i = 0; s && i < s->count; i++) ((double *)s->data)[i] = pl_sample_uniform(r, -1, 1);
   return v;
 }
-#define SAMPLE(name) static bool name##_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s)
 static pl_value sample_index(pl_context *c, pl_sampler_random *r, int64_t m, int rank, const int64_t *shape) {
   pl_value v = pl_tensor(c, PL_I64, rank, shape, NULL);
   pl_slot *s = pl_slot_get(c, v);
   for (int64_t i = 0; s && i < s->count; i++) ((int64_t *)s->data)[i] = 1 + (int64_t)pl_sample_uniform(r, 0, (double)m);
   return v;
 }
-SAMPLE(gather) {
+PL_SAMPLE(gather) {
   s->n = 2;
   s->attrs[0] = PL_INT(k == 1 ? -1 : k == 2 ? 1 : 0);
   if (k == 0) s->in[0] = pl_sample_tensor(c, r, -1, 1, 1, 5), s->in[1] = sample_index(c, r, 5, 1, (int64_t[]){9});
@@ -306,7 +305,7 @@ SAMPLE(gather) {
   if (k == 3) s->in[0] = pl_sample_tensor(c, r, -1, 1, 1, 5), s->in[1] = sample_index(c, r, 5, 1, (int64_t[]){0});
   return k <= 3;
 }
-SAMPLE(scatter) {
+PL_SAMPLE(scatter) {
   if (!gather_sample(c, r, k, s)) return false;
   pl_value g = pl_apply1(c, PL_OP(gather), 2, s->in, s->attrs);
   pl_slot *t = pl_slot_get(c, g);
@@ -317,7 +316,7 @@ SAMPLE(scatter) {
   pl_release(c, g);
   return true;
 }
-SAMPLE(nonzero) {
+PL_SAMPLE(nonzero) {
   if (k > 0) return false;
   pl_value x = pl_sample_tensor(c, r, -1, 1, 2, 3, 5), zero = pl_constant(c, PL_F64, 0);
   s->n = 1;
@@ -326,7 +325,7 @@ SAMPLE(nonzero) {
   return true;
 }
 /* all entries apart, so that no step of the test changes which is the largest */
-SAMPLE(extreme) {
+PL_SAMPLE(extreme) {
   if (!scatter_sample(c, r, k, s)) return false;
   for (int i = 0, number = 0; i < 3; i += 2) {
     pl_slot *x = pl_slot_get(c, s->in[i]);
@@ -334,7 +333,7 @@ SAMPLE(extreme) {
   }
   return true;
 }
-SAMPLE(segment) { /* each has a row: what is not finite has no slope */
+PL_SAMPLE(segment) { /* each has a row: what is not finite has no slope */
   if (k > 1) return false;
   s->n = 2;
   s->in[0] = k ? pl_sample_tensor(c, r, -1, 1, 1, 6) : pl_sample_tensor(c, r, -1, 1, 2, 6, 2);
@@ -344,7 +343,7 @@ SAMPLE(segment) { /* each has a row: what is not finite has no slope */
   s->attrs[0] = PL_INT(3);
   return true;
 }
-SAMPLE(places) {
+PL_SAMPLE(places) {
   (void)r;
   if (k > 0) return false;
   s->n = 1;

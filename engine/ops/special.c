@@ -2,9 +2,6 @@
  * precision whatever the dtype. */
 #include "elementwise.h"
 
-#define ONE NUMBER(1)
-#define PL_WHERE(mask, x, z) pl_call3(c, PL_OP(where), mask, x, z, NULL)
-
 PARTIAL(lgamma) {
   UNUSED;
   return CALL1(digamma, X);
@@ -24,10 +21,10 @@ PARTIAL(erfinv) { /* sqrt(pi)/2 e^(y^2) */
 PARTIAL(gamma_density) { /* f (log x - psi(a)), f ((a - 1)/x - 1), also where f = 0 */
   UNUSED;
   pl_value zero = NUMBER(0);
-  if (k == 0) return PL_WHERE(CALL2(eq, y, zero), zero, CALL2(mul, y, CALL2(sub, CALL1(log, Z), CALL1(digamma, X))));
+  if (k == 0) return PL_WHERE(c, CALL2(eq, y, zero), zero, CALL2(mul, y, CALL2(sub, CALL1(log, Z), CALL1(digamma, X))));
   pl_value at_0 = CALL2(eq, Z, zero), before = CALL2(sub, X, ONE);
-  pl_value slope = CALL2(sub, CALL2(div, before, PL_WHERE(at_0, ONE, Z)), ONE);
-  return PL_WHERE(at_0, CALL2(sub, CALL2(gamma_density, before, zero), y), CALL2(mul, y, slope));
+  pl_value slope = CALL2(sub, CALL2(div, before, PL_WHERE(c, at_0, ONE, Z)), ONE);
+  return PL_WHERE(c, at_0, CALL2(sub, CALL2(gamma_density, before, zero), y), CALL2(mul, y, slope));
 }
 PARTIAL(gammainc) {
   UNUSED;
@@ -51,7 +48,7 @@ static pl_value over_x(pl_context *c, pl_value x, pl_value f, double sign, pl_va
   for (int k = 1; k < 8; k++) series[k] = sign * series[k - 1] / (4. * k * (k + 1));
   pl_value near = CALL2(lt, CALL1(abs, x), pl_like(c, x, 0.25)), sum = even_series(c, x, 8, series);
   if (scale != PL_NONE) sum = CALL2(mul, sum, scale);
-  return PL_WHERE(near, sum, CALL2(div, f, PL_WHERE(near, pl_like(c, x, 1), x)));
+  return PL_WHERE(c, near, sum, CALL2(div, f, PL_WHERE(c, near, pl_like(c, x, 1), x)));
 }
 PARTIAL(j0) {
   UNUSED;

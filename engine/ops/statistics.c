@@ -4,11 +4,6 @@
 
 #include "../op.h"
 
-/* x in floats, and its reduction's shape with axes kept. */
-static pl_value floats(pl_context *c, pl_value x) {
-  pl_slot *s = pl_slot_get(c, x);
-  return s && s->dtype > PL_F32 ? pl_cast(c, x, PL_F64) : x;
-}
 static pl_value over(pl_context *c, const pl_op *op, pl_value x, const pl_attr *axes, bool keep) {
   return pl_call1(c, op, x, (pl_attr[]){*axes, PL_INT(keep)});
 }
@@ -20,7 +15,7 @@ static int64_t count_of(pl_context *c, pl_value v) {
 /* ---- var, std: attributes axis, keep, ddof ---- */
 
 static bool deviations(pl_context *c, const pl_op *op, pl_value v, const pl_attr *attrs, pl_value *d, double *n) {
-  pl_value x = floats(c, v), mean = over(c, PL_OP(mean), x, &attrs[0], true);
+  pl_value x = pl_floats(c, v), mean = over(c, PL_OP(mean), x, &attrs[0], true);
   int64_t groups = count_of(c, mean);
   *d = PL_BINARY(sub, c, x, mean);
   *n = groups ? (double)(count_of(c, x) / groups) - (double)attrs[2].i : 1;
@@ -56,13 +51,13 @@ static bool std_expand(pl_context *c, const pl_op *op, int n_in, const pl_value 
 /* x less its largest element: finite where that is, and without a derivative, which cancels. */
 static pl_value shifted(pl_context *c, pl_value x, const pl_attr *axes, pl_value *m) {
   pl_value most = PL_UNARY(stop_gradient, c, over(c, PL_OP(max), x, axes, true)), zero = pl_like(c, most, 0);
-  *m = pl_call3(c, PL_OP(where), PL_UNARY(isfinite, c, most), most, zero, NULL);
+  *m = PL_WHERE(c, PL_UNARY(isfinite, c, most), most, zero);
   return PL_BINARY(sub, c, x, *m);
 }
 static bool logsumexp_expand(pl_context *c, const pl_op *op, int n, const pl_value *in, const pl_attr *attrs,
                              pl_value *out) {
   (void)op, (void)n;
-  pl_value m, x = shifted(c, floats(c, in[0]), &attrs[0], &m);
+  pl_value m, x = shifted(c, pl_floats(c, in[0]), &attrs[0], &m);
   pl_value s = PL_UNARY(log, c, over(c, PL_OP(sum), PL_UNARY(exp, c, x), &attrs[0], attrs[1].i));
   pl_slot *shape = pl_slot_get(c, s);
   if (!shape) return false;
@@ -75,7 +70,7 @@ static bool softmax_expand(pl_context *c, const pl_op *op, int n, const pl_value
                            pl_value *out) {
   (void)op, (void)n;
   pl_attr axis = PL_INTS(1, &attrs[0].i);
-  pl_value m, e = PL_UNARY(exp, c, shifted(c, floats(c, in[0]), &axis, &m));
+  pl_value m, e = PL_UNARY(exp, c, shifted(c, pl_floats(c, in[0]), &axis, &m));
   out[0] = PL_BINARY(div, c, e, over(c, PL_OP(sum), e, &axis, true));
   return out[0] != PL_NONE;
 }
@@ -83,7 +78,7 @@ static bool log_softmax_expand(pl_context *c, const pl_op *op, int n, const pl_v
                                pl_value *out) {
   (void)op, (void)n;
   pl_attr axis = PL_INTS(1, &attrs[0].i);
-  pl_value m, x = shifted(c, floats(c, in[0]), &axis, &m);
+  pl_value m, x = shifted(c, pl_floats(c, in[0]), &axis, &m);
   out[0] = PL_BINARY(sub, c, x, PL_UNARY(log, c, over(c, PL_OP(sum), PL_UNARY(exp, c, x), &axis, true)));
   return out[0] != PL_NONE;
 }
@@ -106,11 +101,11 @@ static bool trapezoid_expand(pl_context *c, const pl_op *op, int n, const pl_val
     pl_shape_error(&call, "x is a vector, as long as y along the axis");
     return false;
   }
-  pl_value y = floats(c, in[0]),
+  pl_value y = pl_floats(c, in[0]),
            sums = PL_BINARY(add, c, pl_part(c, y, axis, m > 0, 1, less), pl_part(c, y, axis, 0, 1, less));
   pl_value half = pl_like(c, sums, 0.5 * (n > 1 ? 1 : attrs[1].r));
   if (n > 1) {
-    pl_value x = floats(c, in[1]);
+    pl_value x = pl_floats(c, in[1]);
     for (int a = 0; a < rank; a++) shape[a] = a == axis ? less : 1;
     pl_value h = PL_BINARY(sub, c, pl_part(c, x, 0, m > 0, 1, less), pl_part(c, x, 0, 0, 1, less));
     sums = PL_BINARY(mul, c, sums, pl_reshape_to(c, h, rank, shape));
@@ -147,8 +142,6 @@ static bool cumprod_expand(pl_context *c, const pl_op *op, int n, const pl_value
 
 /* ---- samples ---- */
 
-#define SAMPLE(name) static bool name##_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s)
-
 /* entries apart, so that no step of the test changes which is the largest */
 static bool tensors(pl_context *c, pl_sampler_random *r, int k, pl_sample *s) {
   s->n = 1;
@@ -160,7 +153,7 @@ static bool tensors(pl_context *c, pl_sampler_random *r, int k, pl_sample *s) {
   for (int64_t i = 0; x && i < x->count; i++) ((double *)x->data)[i] = 0.1 * (double)(11 * i % x->count) - 0.4;
   return true;
 }
-SAMPLE(reduced) {
+PL_SAMPLE(reduced) {
   if (!tensors(c, r, k, s)) return false;
   s->lists[0][0] = 1;
   s->attrs[0] = k == 2 ? PL_INTS(1, s->lists[0]) : PL_INTS(-1, NULL);
@@ -168,18 +161,18 @@ SAMPLE(reduced) {
   s->attrs[2] = PL_INT(k == 1);
   return true;
 }
-SAMPLE(axis) {
+PL_SAMPLE(axis) {
   if (!tensors(c, r, k, s)) return false;
   s->attrs[0] = PL_INT(k == 2 ? 1 : -1);
   return true;
 }
-SAMPLE(trapezoid) {
+PL_SAMPLE(trapezoid) {
   if (!axis_sample(c, r, k, s)) return false;
   s->attrs[1] = PL_REALV(0.3);
   if (k == 2) s->in[s->n++] = pl_tensor(c, PL_F64, 1, (int64_t[]){4}, (double[]){-1, -0.2, 0.5, 2});
   return true;
 }
-SAMPLE(products) {
+PL_SAMPLE(products) {
   s->attrs[0] = PL_INT(k == 2 ? 1 : 0);
   return tensors(c, r, k, s);
 }
@@ -193,13 +186,11 @@ SAMPLE(products) {
 
 pl_op pl_ops_statistics[] = {
     {COMPOSED(var, "mean square deviation from the mean over axes (all by default), divided by n - ddof", 1, reduced),
-     .shapes = "{...} -> the axes that stay; {} of all; with keep 1 for each reduced",
+     .shapes = PL_REDUCED, .attrs = {AXES, {"ddof", PL_AS_INT, false, 0}}},
+    {COMPOSED(std, "the root of var", 1, reduced), .shapes = PL_REDUCED, .derivative = "0 where all are equal",
      .attrs = {AXES, {"ddof", PL_AS_INT, false, 0}}},
-    {COMPOSED(std, "the root of var", 1, reduced),
-     .shapes = "{...} -> the axes that stay; {} of all; with keep 1 for each reduced",
-     .derivative = "0 where all are equal", .attrs = {AXES, {"ddof", PL_AS_INT, false, 0}}},
     {COMPOSED(logsumexp, "log of the sum of e^x over axes (all by default), without overflow", 1, reduced),
-     .shapes = "{...} -> the axes that stay; {} of all; with keep 1 for each reduced", .attrs = {AXES}},
+     .shapes = PL_REDUCED, .attrs = {AXES}},
     {COMPOSED(softmax, "e^x divided by its sum along an axis (the last by default)", 1, axis),
      .shapes = "{...} -> {...}", .attrs = {AXIS}},
     {COMPOSED(log_softmax, "log of softmax along an axis (the last by default)", 1, axis), .shapes = "{...} -> {...}",

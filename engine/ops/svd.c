@@ -141,12 +141,12 @@ static pl_value counted(pl_context *c, pl_value S, int64_t m, int64_t n, double 
 /* x {batch, k} where S is above zero, 0 elsewhere */
 static pl_value above_zero(pl_context *c, const factors *f, pl_value x) {
   if (x == PL_ZERO || f->k == 0) return x;
-  return pl_call3(c, PL_OP(where), counted(c, f->S, f->m, f->n, 0), x, pl_like(c, x, 0), NULL);
+  return PL_WHERE(c, counted(c, f->S, f->m, f->n, 0), x, pl_like(c, x, 0));
 }
 /* x_ij/(s_i + s_j); where both are zero, x is */
 static pl_value over_sums(pl_context *c, const factors *f, pl_value x) {
   pl_value sums = PL_BINARY(add, c, f->column, f->row), zero = pl_like(c, sums, 0);
-  sums = pl_call3(c, PL_OP(where), PL_BINARY(eq, c, sums, zero), pl_like(c, sums, 1), sums, NULL);
+  sums = PL_WHERE(c, PL_BINARY(eq, c, sums, zero), pl_like(c, sums, 1), sums);
   return PL_BINARY(div, c, x, sums);
 }
 static pl_value over_gaps(pl_context *c, const factors *f, pl_value x) { return pl_over_gaps(c, f->S, x, true); }

@@ -161,7 +161,7 @@ static pl_value shifted(const batch *w, uint32_t v, int64_t m) {
   pl_value moved = PL_BINARY(add, c, index, pl_reshape_to(c, first, rank, shape));
   pl_value fits = PL_BINARY(logical_and, c, PL_BINARY(ge, c, index, pl_like(c, index, 1)),
                             PL_BINARY(le, c, index, pl_like(c, index, (double)m)));
-  return pl_call3(c, PL_OP(where), fits, moved, PL_UNARY(neg, c, PL_UNARY(abs, c, index)), NULL);
+  return PL_WHERE(c, fits, moved, PL_UNARY(neg, c, PL_UNARY(abs, c, index)));
 }
 
 /* gather(x, index); add_at(x, index, z), put, max_at, min_at */
