@@ -34,7 +34,6 @@ EXACT2(chain, x == 0 ? 0 : x*z)
 EXACT2(neg_chain, x == 0 ? 0 : -x*z)
 
 /* Two ops in one pass of a fused group, each rounded as it would be alone. */
-typedef struct { const real *x, *z, *w; real *y; } ternary_args;
 #define TERNARY(name, expression)              \
   typedef ternary_args name##_args;            \
   PL_EXACT_KERNEL(name) { const real x = a.x[i], z = a.z[i], w = a.w[i]; a.y[i] = (expression); } \

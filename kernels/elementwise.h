@@ -6,6 +6,7 @@
 
 typedef struct { const real *x; real *y; } unary_args;
 typedef struct { const real *x, *z; real *y; } binary_args;
+typedef struct { const real *x, *z, *w; real *y; } ternary_args;
 
 #define UNARY(name, expression)              \
   typedef unary_args name##_args;            \

@@ -5,12 +5,9 @@
  * The side is taken on which s - psi(a) keeps its sign, so that nothing cancels. Where x = e^y is below 1, by the series
  * F = x p/a sum of x^k/((a + 1) ... (a + k)) instead. In double precision whatever the dtype. */
 #include "elementwise.h"
+#include "double.h"
 
 #if PL_FLOATING
-#undef exp
-#undef expm1
-#undef sqrt
-#undef fabs
 
 PL_FN double slope_by_series(double a, double y, double psi1) {
   const double x = exp(y);
@@ -56,7 +53,6 @@ PL_FN double loggamma_slope_of(double a, double y, double psi1) {
   return y < 0 ? slope_by_series(a, y, psi1) : y < 700 ? slope_by_integral(a, y, psi1 - 1/a) : NAN;
 }
 
-typedef struct { const real *x, *z, *w; real *y; } ternary_args;
 typedef ternary_args loggamma_slope_args;
 PL_KERNEL(loggamma_slope) { a.y[i] = (real)loggamma_slope_of((double)a.x[i], (double)a.z[i], (double)a.w[i]); }
 #endif

@@ -3,16 +3,9 @@
  * functions, 26.2) probabilities below -h are compared by what they differ by in logarithm,
  * fall(h, t) = log Phi(-h) - log Phi(-h - t) = t^2/2 + h t + log(M(h)/M(h + t)), h >= 0. */
 #include "elementwise.h"
+#include "double.h"
 
 #if PL_FLOATING
-#undef exp
-#undef log
-#undef log1p
-#undef expm1
-#undef erf
-#undef erfc
-#undef sqrt
-#undef fabs
 
 PL_FN double mills(double x) { /* x >= 0; from 5 on by as much of its continued fraction, 26.2.14, as is needed there */
   if (x < 5) return 1.2533141373155002512*exp(0.5*x*x)*erfc(0.70710678118654752440*x);
@@ -73,7 +66,6 @@ PL_FN double log_mass(double lo, double hi) {
   return log(-expm1(-fall(h, hi - lo))) + log(mills(h)) - 0.5*h*h - 0.91893853320467274178;
 }
 
-typedef struct { const real *x, *z, *w; real *y; } ternary_args;
 typedef ternary_args truncated_normal_quantile_args;
 PL_KERNEL(truncated_normal_quantile) { a.y[i] = (real)truncated_quantile((double)a.x[i], (double)a.z[i], (double)a.w[i]); }
 BINARY(log_normal_mass, (real)log_mass((double)x, (double)z))
