@@ -112,9 +112,11 @@ struct pl_op {
   void (*vjp)(pl_vjp *v);
   void (*jvp)(pl_jvp *j);
   const char *no_derivative; /* why there is none, where the reason helps */
-  bool discrete; /* steps, which would hide a gradient: an input that a derivative is taken by is an error */
-  bool draws;    /* random numbers; its inputs are position, seed, stream and parameters (ops/random.c) */
-  bool linear;   /* in all its float inputs together: jvp is the op itself on the tangents; needs no jvp */
+  bool discrete;   /* steps, which would hide a gradient: an input that a derivative is taken by is an error */
+  bool stacks;     /* inputs and results have one first axis, whose entries it treats one by one */
+  uint8_t leading; /* bit k: input k, and with it the result, may have more axes in front */
+  bool draws;      /* random numbers; its inputs are position, seed, stream and parameters (ops/random.c) */
+  bool linear;     /* in all its float inputs together: jvp is the op itself on the tangents; needs no jvp */
   bool (*expand)(pl_context *c, const pl_op *op, int n, const pl_value *in, const pl_attr *attrs, pl_value *out);
   int id;                  /* place in the table, */
   pl_kernel fn[PL_DTYPES]; /* and the kernel for this machine: set when the first context is made */

@@ -165,20 +165,6 @@ GRID_KERNELS(bilinear, 2, 0)
 GRID_KERNELS(bicubic, 2, 1)
 GRID_KERNELS(trilinear, 3, 0)
 
-/* Solves a tridiagonal system, dominant enough to need no pivoting, for row i of right sides; work: as many numbers. */
-PL_ROW_KERNEL(tridiagonal_rows) {
-  const real *l = (const real *)a.lower, *d = (const real *)a.diagonal, *u = (const real *)a.upper;
-  const real *b = (const real *)a.b + i*a.n;
-  real *y = (real *)a.y + i*a.n, *c = (real *)a.work + i*a.n, pivot = d[0];
-  y[0] = b[0]/pivot;
-  for (int64_t k = 1; k < a.n; k++) {
-    c[k] = u[k - 1]/pivot;
-    pivot = d[k] - l[k - 1]*c[k];
-    y[k] = (b[k] - l[k - 1]*y[k - 1])/pivot;
-  }
-  for (int64_t k = a.n - 1; k > 0; k--) y[k - 1] -= c[k]*y[k];
-}
-
 /* The interval, 1 to r - 1, of r places x that z_i is in. */
 typedef order_args interval_args;
 PL_ROW_KERNEL(interval) {

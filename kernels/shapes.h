@@ -240,11 +240,4 @@ typedef struct {
   int64_t n[3], nu[3], fields, size, points, stripes, lo, hi;
 } grid_args;
 
-/* Row i of y {rows, n} solves the matrix of these diagonals, of n - 1, n and n - 1, for row i of b; work {rows, n}. */
-typedef struct {
-  const void *lower, *diagonal, *upper, *b;
-  void *y, *work;
-  int64_t n;
-} tridiagonal_rows_args;
-
 #endif

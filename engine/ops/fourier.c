@@ -677,6 +677,7 @@ pl_op pl_ops_fourier[] = {
      .kind = PL_OPAQUE,
      .inputs = 2,
      .outputs = 1,
+     .leading = 3,
      .internal = true,
      .dtypes = PL_FLOATS,
      .shape = complex_product_shape,

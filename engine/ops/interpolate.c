@@ -42,67 +42,11 @@ static void interval_run(const pl_call *call, pl_slot **out) {
   pl_for(call->c, PL_KERNEL_OF(interval, x->dtype), &a, out[0]->count, 1, 20);
 }
 
-/* ---- tridiagonal: diagonals {n - 1}, {n}, {n - 1}, right sides {..., n} ---- */
-
-static bool tridiagonal_shape(const pl_call *call, pl_spec *out) {
-  const pl_slot *b = call->in[3];
-  int64_t n = b->rank ? b->shape[b->rank - 1] : 0;
-  for (int i = 0; i < 3; i++)
-    if (n < 1 || call->in[i]->rank != 1 || call->in[i]->count != n - (i != 1)) {
-      pl_shape_error(call, "diagonals are of n - 1, n and n - 1, right sides of n along their last axis");
-      return false;
-    }
-  out->dtype = (pl_dtype)b->dtype;
-  out->rank = b->rank;
-  memcpy(out->shape, b->shape, sizeof out->shape);
-  return true;
-}
-static void tridiagonal_run(const pl_call *call, pl_slot **out) {
-  pl_dtype t = (pl_dtype)out[0]->dtype;
-  if (out[0]->count == 0) return;
-  tridiagonal_rows_args a = {call->in[0]->data, call->in[1]->data,
-                             call->in[2]->data, call->in[3]->data,
-                             out[0]->data,      pl_memory_new(call->c, (size_t)out[0]->count * pl_dtype_size(t)),
-                             call->in[1]->count};
-  if (!a.work) return;
-  pl_for(call->c, PL_KERNEL_OF(tridiagonal_rows, t), &a, out[0]->count / a.n, 1, 30 * (double)a.n);
-  pl_memory_free(call->c, a.work);
-}
 /* Of rows, from start on, as many as there are but one. */
 static pl_value but_one(pl_context *c, pl_value x, int64_t start) {
   pl_slot *s = pl_slot_get(c, x);
   return s ? pl_part(c, x, s->rank - 1, start, 1, s->shape[s->rank - 1] - 1) : PL_NONE;
 }
-static pl_value tridiagonal_solve(pl_context *c, const pl_value *in, bool transposed, pl_value b) {
-  pl_value all[] = {in[transposed ? 2 : 0], in[1], in[transposed ? 0 : 2], b};
-  return b == PL_ZERO ? PL_ZERO : pl_apply1(c, PL_OP(tridiagonal_rows), 4, all, NULL);
-}
-static void tridiagonal_vjp(pl_vjp *v) { /* b' = A^-T g, A' = -b' x^T on the diagonals */
-  pl_context *c = v->c;
-  pl_value g = tridiagonal_solve(c, v->in, true, v->g[0]), x = v->out[0];
-  for (int i = 0; i < 3; i++)
-    if (v->need[i]) {
-      pl_value left = i == 1 ? g : but_one(c, g, i == 0), right = i == 1 ? x : but_one(c, x, i == 2);
-      pl_vjp_give(v, i, pl_negative(c, pl_sum_to(c, pl_times(c, left, right), v->in[i])));
-    }
-  if (v->need[3]) pl_vjp_give(v, 3, g);
-}
-static void tridiagonal_jvp(pl_jvp *j) { /* A x' = b' - A' x */
-  pl_context *c = j->c;
-  pl_value b = j->t[3], x = j->out[0];
-  pl_slot *s = pl_slot_get(c, x);
-  if (!s) return;
-  int rank = s->rank;
-  for (int i = 0; i < 3; i++) {
-    if (j->t[i] == PL_ZERO) continue;
-    pl_value part = pl_times(c, j->t[i], i == 1 ? x : but_one(c, x, i == 2));
-    int64_t width[2 * PL_MAX_RANK] = {0}; /* 0 in the row that the diagonal lacks */
-    if (i != 1) width[2 * rank - 1 - (i == 0)] = 1;
-    b = pl_minus(c, b, pl_call1(c, PL_OP(pad), part, (pl_attr[]){PL_INTS(2 * rank, width), PL_REALV(0)}));
-  }
-  j->dt[0] = tridiagonal_solve(c, j->in, false, b);
-}
-
 /* ---- curves: x, places {n}, values {..., n} -> {..., x...} ---- */
 
 typedef struct {
@@ -195,6 +139,15 @@ static end_row smooth_end(pl_context *c, pl_value h, pl_value d, pl_value g, pl_
   pl_value both = plus(c, h, g), near = times(c, times(c, plus(c, h, scaled(c, both, 2)), g), d);
   return (end_row){g, both, over(c, plus(c, near, times(c, times(c, h, h), e)), both)};
 }
+/* x {..., n} of right sides {..., n} and one matrix: right sides are columns. */
+static pl_value solved(pl_context *c, const pl_value *bands, pl_value b) {
+  pl_slot *s = pl_slot_get(c, b);
+  if (!s) return PL_NONE;
+  int64_t n = s->shape[s->rank - 1], rows[] = {s->count / n, n};
+  pl_value columns = pl_transpose_last(c, pl_reshape_to(c, b, 2, rows));
+  const pl_value in[] = {bands[0], bands[1], bands[2], columns};
+  return pl_reshape_like(c, pl_transpose_last(c, pl_apply1(c, PL_OP(tridiagonal_solve), 4, in, NULL)), b);
+}
 /* Slopes such that the second derivative is continuous: C. de Boor, A Practical Guide to Splines, 1978, chapter IV. */
 static bool cubic_spline_expand(pl_context *c, const pl_op *op, int n, const pl_value *in, const pl_attr *attrs,
                                 pl_value *out) {
@@ -211,11 +164,15 @@ static bool cubic_spline_expand(pl_context *c, const pl_op *op, int n, const pl_
   }
   pl_value left = but_one(c, u.h, 0), right = but_one(c, u.h, 1);
   pl_value side = plus(c, times(c, right, but_one(c, u.slope, 0)), times(c, left, but_one(c, u.slope, 1)));
-  const pl_value lower[] = {right, ends[1].beside}, upper[] = {ends[0].beside, left};
+  /* the first entry below and the last above the diagonal are not read */
+  const pl_value lower[] = {ends[0].corner, right, ends[1].beside}, upper[] = {ends[0].beside, left, ends[1].corner};
   const pl_value diagonal[] = {ends[0].corner, scaled(c, plus(c, left, right), 2), ends[1].corner};
   const pl_value sides[] = {ends[0].side, scaled(c, side, 3), ends[1].side};
-  const pl_value system[] = {joined(c, 2, lower), joined(c, 3, diagonal), joined(c, 2, upper), joined(c, 3, sides)};
-  return hermite(&u, pl_apply1(c, PL_OP(tridiagonal_rows), 4, system, NULL), out);
+  /* divided by what is of each row's size, so that no place is too small */
+  const pl_value sizes[] = {ends[0].corner, plus(c, left, right), ends[1].corner}, size = joined(c, 3, sizes);
+  const pl_value bands[] = {over(c, joined(c, 3, lower), size), over(c, joined(c, 3, diagonal), size),
+                            over(c, joined(c, 3, upper), size)};
+  return hermite(&u, solved(c, bands, over(c, joined(c, 3, sides), size)), out);
 }
 
 /* pchip's slope at an end, of the interval there (h, d) and the next (g, e): that of the parabola, unless it would not
@@ -526,16 +483,6 @@ PL_SAMPLE(interval) {
   s->in[1] = pl_sample_tensor(c, r, -2, 3, 2, 3, 2);
   return true;
 }
-PL_SAMPLE(tridiagonal) {
-  if (k > 2) return false;
-  int n = k == 2 ? 1 : 5;
-  s->n = 4;
-  s->in[0] = pl_sample_tensor(c, r, -1, 1, 1, n - 1);
-  s->in[1] = pl_sample_tensor(c, r, 3, 4, 1, n);
-  s->in[2] = pl_sample_tensor(c, r, -1, 1, 1, n - 1);
-  s->in[3] = k ? pl_sample_tensor(c, r, -1, 1, 3, 2, 3, n) : pl_sample_tensor(c, r, -1, 1, 1, n);
-  return true;
-}
 PL_SAMPLE(curve) { /* inside of intervals, and beyond both ends; slopes of one sign and of two */
   static const double values[] = {0.1, 0.5, 0.7, 1.3, 0.2, -0.1, -0.9, -1};
   (void)r;
@@ -598,24 +545,13 @@ pl_op pl_ops_interpolate[] = {
      .formula = "1-based interval of ascending places that x is in, the first or last beyond",
      .kind = PL_OPAQUE,
      .internal = true,
+     .leading = 1 << 1,
      .inputs = 2,
      .outputs = 1,
      .dtypes = PL_FLOATS,
      .shape = interval_shape,
      .run = interval_run,
      .sample = interval_sample},
-    {.name = "tridiagonal_rows",
-     .formula = "solves a system of three diagonals without pivoting",
-     .kind = PL_OPAQUE,
-     .internal = true,
-     .inputs = 4,
-     .outputs = 1,
-     .dtypes = PL_FLOATS,
-     .shape = tridiagonal_shape,
-     .run = tridiagonal_run,
-     .vjp = tridiagonal_vjp,
-     .jvp = tridiagonal_jvp,
-     .sample = tridiagonal_sample},
     {GRID(bilinear, "linear in each axis between values on a grid", plane),
      .shapes = "{p...}, {p...}[, {n}, {m}], {..., n, m} -> {..., p...}"},
     {GRID(bicubic,

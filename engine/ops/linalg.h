@@ -63,9 +63,10 @@ bool pl_both_stacked(pl_context *c, const pl_op *op, const pl_value *in, bool sq
 pl_value pl_sample_matrices(pl_context *c, pl_sampler_random *r, double spread, double first, double step, int rank,
                             ...);
 
-#define PL_STACK_ROW(op, text, inputs_, outputs_, smp)                                                       \
-  .name = #op, .formula = text, .kind = PL_OPAQUE, .inputs = inputs_, .outputs = outputs_, .internal = true, \
-  .dtypes = PL_FLOATS, .shape = op##_shape, .run = op##_run, .vjp = op##_vjp, .jvp = op##_jvp, .sample = smp##_sample
+#define PL_STACK_ROW(op, text, inputs_, outputs_, smp)                                                         \
+  .name = #op, .formula = text, .kind = PL_OPAQUE, .inputs = inputs_, .outputs = outputs_, .internal = true,   \
+  .stacks = true, .dtypes = PL_FLOATS, .shape = op##_shape, .run = op##_run, .vjp = op##_vjp, .jvp = op##_jvp, \
+  .sample = smp##_sample
 #define PL_USER_ROW(op, text, inputs_, outputs_, smp)                                                                \
   .name = #op, .formula = text, .kind = PL_COMPOSITE, .inputs = inputs_, .outputs = outputs_, .expand = op##_expand, \
   .sample = smp##_sample

@@ -262,6 +262,17 @@ static pl_value in_front(const batch *w, const pl_instruction *q, const uint32_t
   }
   return pl_apply1(w->c, q->op, q->n_in, in, q->attrs);
 }
+/* Stacks of all entries in one. */
+static pl_value longer_stack(const batch *w, const pl_instruction *q, const uint32_t *o) {
+  pl_value in[PL_MAX_SAMPLE];
+  for (int i = 0; i < q->n_in; i++) {
+    int64_t shape[WIDE];
+    int rank = shape_of(w, o[i], shape);
+    shape[1] *= w->n;
+    in[i] = pl_reshape_to(w->c, stacked(w, o[i]), rank - 1, shape + 1);
+  }
+  return reshape_to_entry(w, pl_apply1(w->c, q->op, q->n_in, in, q->attrs), o[q->n_in]);
+}
 /* interpolate(values, points along each axis, ...): entries' values are fields; their points are more points. */
 static pl_value interpolated(const batch *w, const pl_instruction *q, const uint32_t *o) {
   int axes = q->attrs[1].n;
@@ -280,14 +291,13 @@ static pl_value by_rule(const batch *w, const pl_instruction *q, const uint32_t 
   if (op == PL_OP(transpose)) return transposed(w, q, o);
   if (op == PL_OP(slice) || op == PL_OP(slice_add) || op == PL_OP(slice_set)) return sliced(w, q, o);
   if (op == PL_OP(concat)) return joined(w, q, o);
-  if (op == PL_OP(complex_product)) return pl_call2(w->c, op, stacked(w, o[0]), stacked(w, o[1]), q->attrs);
   if (op == PL_OP(gather) || op == PL_OP(add_at) || op == PL_OP(put) || op == PL_OP(max_at) || op == PL_OP(min_at))
     return indexed(w, q, o);
   if (op == PL_OP(gemm)) return multiplied(w, q, o);
   if (op == PL_OP(spmv) || op == PL_OP(factored_solve)) return columns(w, q, o);
   if (op->draws) return drawn(w, q, o);
-  if (op == PL_OP(searchsorted) || op == PL_OP(interval)) return in_front(w, q, o, 1 << 1);
-  if (op == PL_OP(tridiagonal_rows)) return in_front(w, q, o, 1 << 3);
+  if (op->stacks) return longer_stack(w, q, o);
+  if (op->leading) return in_front(w, q, o, op->leading);
   if (op == PL_OP(interpolate)) return interpolated(w, q, o);
   if (op == PL_OP(interpolate_add)) return in_front(w, q, o, 1 | 1 << (q->n_in - 1));
   if (op->inputs == 1 && (op->kind == PL_REDUCE || op->kind == PL_LINEAR)) return along_axes(w, q, o);
