@@ -373,14 +373,17 @@ describe("map", function()
   end)
 
   it("of matrices: all entries in one stack", function()
-    local rng = pl.rng(9)
-    local A, b, one = rng:normal(5, 2, 4, 4) + 4*pl.eye(4), rng:normal(5, 2, 4), rng:normal(4, 4) + 4*pl.eye(4)
-    local function f(M, v) return pl.sum(pl.solve(M, v)) + pl.sum(pl.svdvals(pl.matmul(one, M))) + pl.sum(pl.solve(one, v(1))) end
-    local all = pl.map(f, A, b)
-    for k = 1, 5 do assert.is_true(math.abs(all:item(k) - f(A[k], b[k]):item()) < 1e-13) end
-    assert.is_true(pl.check_grad(function(M) return pl.sum(pl.map(function(x, v) return pl.sum(pl.solve(x, v)^2) end, M, b)) end, A).gradient > 1.9)
+    local stream = pl.rng(9)
+    local matrices, b, one = stream:normal(5, 2, 4, 4) + 4*pl.eye(4), stream:normal(5, 2, 4, 3), stream:normal(4, 4) + 4*pl.eye(4)
+    local function f(e)
+      return pl.sum(pl.solve(e.A, e.b)) + pl.sum(pl.svdvals(pl.matmul(one, e.A))) + pl.sum(pl.solve(one, e.b[1]))
+    end
+    local all = pl.map(f, {A = matrices, b = b})
+    for k = 1, 5 do assert.is_true(math.abs(all:item(k) - f{A = matrices[k], b = b[k]}:item()) < 1e-13) end
+    local function loss(M) return pl.sum(pl.map(function(e) return pl.sum(pl.solve(e.A, e.b)^2) end, {A = M, b = b})) end
+    assert.is_true(pl.check_grad(loss, matrices).gradient > 1.9)
     local places = pl.tensor{0, 1, 3, 4}
-    local curves = pl.map(function(v) return pl.cubic_spline(pl.tensor{0.5, 2, 3.5}, places, v) end, rng:normal(6, 4))
+    local curves = pl.map(function(y) return pl.cubic_spline(pl.tensor{0.5, 2, 3.5}, places, y) end, stream:normal(6, 4))
     assert.are.same({6, 3}, curves.shape)
   end)
 end)
