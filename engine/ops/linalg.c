@@ -10,8 +10,6 @@
 
 #include "linalg.h"
 
-/* Fortran: matrices by columns, so ours are seen transposed; the lengths of texts come last. */
-extern void dgetrf_(const int *m, const int *n, double *a, const int *lda, int *pivots, int *info);
 extern void sgetrf_(const int *m, const int *n, float *a, const int *lda, int *pivots, int *info);
 extern void dgetrs_(const char *trans, const int *n, const int *k, const double *a, const int *lda, const int *pivots,
                     double *b, const int *ldb, int *info, size_t length);
@@ -196,6 +194,10 @@ pl_value pl_half_of(pl_context *c, pl_value x, bool upper) {
 }
 pl_value pl_substituted(pl_context *c, pl_value t, pl_value b, bool upper, bool transpose) {
   return pl_call2(c, PL_OP(triangular), t, b, (pl_attr[]){PL_INT(upper), PL_INT(transpose)});
+}
+pl_value pl_over_triangle(pl_context *c, pl_value x, pl_value u, bool transpose) {
+  if (x == PL_ZERO) return x;
+  return pl_transpose_last(c, pl_substituted(c, u, pl_transpose_last(c, x), true, !transpose));
 }
 static void triangular_vjp(pl_vjp *v) {
   pl_context *c = v->c;

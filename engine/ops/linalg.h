@@ -8,6 +8,12 @@
 #include "../op.h"
 #include "../schedule.h"
 
+/* Fortran: matrices by columns, so ours are seen transposed; the lengths of texts come last. */
+extern void dgetrf_(const int *m, const int *n, double *a, const int *lda, int *pivots, int *info);
+extern void dgesdd_(const char *job, const int *m, const int *n, double *a, const int *lda, double *s, double *u,
+                    const int *ldu, double *vt, const int *ldvt, double *work, const int *lwork, int *iwork, int *info,
+                    size_t);
+
 /* ---- primitives ---- */
 
 /* One call of LAPACK for each matrix; what the letters mean is the op's. */
@@ -40,10 +46,11 @@ void pl_spec_shape(pl_spec *spec, int rank, int64_t a, int64_t b, int64_t c);
 
 pl_value pl_solved(pl_context *c, pl_value a, pl_value b, bool transpose); /* A^-1 B, A^-T B */
 pl_value pl_substituted(pl_context *c, pl_value t, pl_value b, bool upper, bool transpose);
-pl_value pl_half_of(pl_context *c, pl_value x, bool upper);          /* a triangle, with the diagonal */
-pl_value pl_eye_like(pl_context *c, pl_value x, int64_t n);          /* {n, n} of x's dtype */
-pl_value pl_sum_axis(pl_context *c, pl_value x, int64_t axis);       /* negative: from the end */
-pl_value pl_joined(pl_context *c, pl_value x, pl_value y, int axis); /* one behind the other */
+pl_value pl_over_triangle(pl_context *c, pl_value x, pl_value u, bool transpose); /* X U^-1, X U^-T; PL_ZERO stays */
+pl_value pl_half_of(pl_context *c, pl_value x, bool upper);                       /* a triangle, with the diagonal */
+pl_value pl_eye_like(pl_context *c, pl_value x, int64_t n);                       /* {n, n} of x's dtype */
+pl_value pl_sum_axis(pl_context *c, pl_value x, int64_t axis);                    /* negative: from the end */
+pl_value pl_joined(pl_context *c, pl_value x, pl_value y, int axis);              /* one behind the other */
 /* M_ij/(w_j - w_i), 0 on the diagonal; an error where a gap is 0, that speaks of eigenvalues or singular values */
 pl_value pl_over_gaps(pl_context *c, pl_value w, pl_value m, bool singular);
 

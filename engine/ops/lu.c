@@ -5,8 +5,6 @@
 
 #include "linalg.h"
 
-extern void dgetrf_(const int *m, const int *n, double *a, const int *lda, int *pivots, int *info);
-
 /* ---- lu_factor: {batch, m, n} -> P {batch, m, m}, L {batch, m, k}, U {batch, k, n}, k = min(m, n) ---- */
 
 static void factor_each(const void *args, int64_t lo, int64_t hi) {
@@ -93,10 +91,6 @@ static pl_value above(pl_context *c, pl_value x) { return x == PL_ZERO ? x : pl_
 static pl_value left(pl_context *c, pl_value L, pl_value x, bool transpose) { /* L^-1 x, L^-T x */
   return x == PL_ZERO ? x : pl_substituted(c, L, x, false, transpose);
 }
-static pl_value right(pl_context *c, pl_value x, pl_value U, bool transpose) { /* x U^-1, x U^-T */
-  if (x == PL_ZERO) return x;
-  return pl_transpose_last(c, pl_substituted(c, U, pl_transpose_last(c, x), true, !transpose));
-}
 static void lu_factor_jvp(pl_jvp *j) {
   pl_context *c = j->c;
   parts p;
@@ -104,13 +98,15 @@ static void lu_factor_jvp(pl_jvp *j) {
   pl_value D = pl_product(c, p.P, j->t[0], true, false), rows, more_rows, D1, more_columns;
   cut(c, D, 1, p.k, p.m, &rows, &more_rows);
   cut(c, rows, 2, p.k, p.n, &D1, &more_columns);
-  pl_value C = right(c, left(c, p.L1, D1, false), p.U1, false);
+  pl_value C = pl_over_triangle(c, left(c, p.L1, D1, false), p.U1, false);
   pl_value dL = pl_product(c, p.L1, below(c, C), false, false), dU = pl_product(c, above(c, C), p.U1, false, false);
   j->dt[0] = PL_ZERO;
   j->dt[1] =
       p.m == p.k
           ? dL
-          : pl_joined(c, dL, right(c, pl_minus(c, more_rows, pl_product(c, p.L2, dU, false, false)), p.U1, false), 1);
+          : pl_joined(c, dL,
+                      pl_over_triangle(c, pl_minus(c, more_rows, pl_product(c, p.L2, dU, false, false)), p.U1, false),
+                      1);
   j->dt[2] =
       p.n == p.k
           ? dU
@@ -123,12 +119,12 @@ static void lu_factor_vjp(pl_vjp *v) {
   if ((v->g[1] == PL_ZERO && v->g[2] == PL_ZERO) || !parts_of(c, v->out, &p)) return;
   cut(c, v->g[1], 1, p.k, p.m, &gL1, &gL2);
   cut(c, v->g[2], 2, p.k, p.n, &gU1, &gU2);
-  pl_value rows = right(c, gL2, p.U1, true), columns = left(c, p.L1, gU2, true);
+  pl_value rows = pl_over_triangle(c, gL2, p.U1, true), columns = left(c, p.L1, gU2, true);
   gU1 = pl_minus(c, gU1, pl_product(c, p.L2, rows, true, false));
   gL1 = pl_minus(c, gL1, pl_product(c, columns, p.U2, false, true));
   pl_value gC =
       pl_plus(c, below(c, pl_product(c, p.L1, gL1, true, false)), above(c, pl_product(c, gU1, p.U1, false, true)));
-  pl_value g = right(c, left(c, p.L1, gC, true), p.U1, true);
+  pl_value g = pl_over_triangle(c, left(c, p.L1, gC, true), p.U1, true);
   if (p.m > p.k) g = pl_joined(c, g, rows == PL_ZERO ? pl_zeros_like(c, p.L2) : rows, 1);
   if (p.n > p.k) g = pl_joined(c, g, columns == PL_ZERO ? pl_zeros_like(c, p.U2) : columns, 2);
   pl_vjp_give(v, 0, pl_product(c, p.P, g, false, false));

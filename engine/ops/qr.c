@@ -18,9 +18,6 @@ extern void dormlq_(const char *side, const char *trans, const int *m, const int
                     int *info, size_t, size_t);
 extern void dtrcon_(const char *norm, const char *uplo, const char *diag, const int *n, const double *a, const int *lda,
                     double *rcond, double *work, int *iwork, int *info, size_t, size_t, size_t);
-extern void dgesdd_(const char *job, const int *m, const int *n, double *a, const int *lda, double *s, double *u,
-                    const int *ldu, double *vt, const int *ldvt, double *work, const int *lwork, int *iwork, int *info,
-                    size_t);
 
 /* Columns that LAPACK takes together: the work memory it wants is so many columns, and to apply reflections APPLY more.
  */
@@ -126,21 +123,17 @@ static pl_value mirrored(pl_context *c, pl_value x) {
   pl_value below = pl_call1(c, PL_OP(tril), x, &PL_INT(-1));
   return PL_BINARY(add, c, pl_half_of(c, x, false), pl_transpose_last(c, below));
 }
-/* X R^-1, X R^-T */
-static pl_value divided(pl_context *c, pl_value x, pl_value r, bool transpose) {
-  return pl_transpose_last(c, pl_substituted(c, r, pl_transpose_last(c, x), true, !transpose));
-}
 static void qr_factor_vjp(pl_vjp *v) { /* (gQ + Q mirrored(R gR' - gQ' Q)) R^-T */
   pl_context *c = v->c;
   pl_value Q = v->out[0], R = checked(c, v->out[1]);
   pl_value gR = v->g[1] == PL_ZERO ? PL_ZERO : pl_half_of(c, v->g[1], true);
   pl_value M = pl_minus(c, pl_product(c, R, gR, false, true), pl_product(c, v->g[0], Q, true, false));
-  pl_vjp_give(v, 0, divided(c, pl_plus(c, v->g[0], pl_product(c, Q, mirrored(c, M), false, false)), R, true));
+  pl_vjp_give(v, 0, pl_over_triangle(c, pl_plus(c, v->g[0], pl_product(c, Q, mirrored(c, M), false, false)), R, true));
 }
 static void qr_factor_jvp(
     pl_jvp *j) { /* T = dR R^-1, the upper triangle of C + C', C = Q' dA R^-1, without C's diagonal */
   pl_context *c = j->c;
-  pl_value Q = j->out[0], R = checked(c, j->out[1]), W = divided(c, j->t[0], R, false);
+  pl_value Q = j->out[0], R = checked(c, j->out[1]), W = pl_over_triangle(c, j->t[0], R, false);
   pl_value C = pl_product(c, Q, W, true, false);
   pl_value below = pl_call1(c, PL_OP(tril), C, &PL_INT(-1));
   pl_value T = PL_BINARY(add, c, pl_half_of(c, C, true), pl_transpose_last(c, below));

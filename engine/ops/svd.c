@@ -10,10 +10,6 @@
 
 #include "linalg.h"
 
-extern void dgesdd_(const char *job, const int *m, const int *n, double *a, const int *lda, double *s, double *u,
-                    const int *ldu, double *vt, const int *ldvt, double *work, const int *lwork, int *iwork, int *info,
-                    size_t);
-
 /* ---- singular: {batch, m, n} -> U {batch, m, k}, S {batch, k} descending, V' {batch, k, n}; singular_values: S ----
  */
 
