@@ -2,11 +2,7 @@
 local pl = require "perilune"
 
 local function same(t, want) assert.are.same(want, t:totable()) end
-local function fails(text, f, ...)
-  local ok, message = pcall(f, ...)
-  assert.is_false(ok)
-  assert.is_truthy(tostring(message):find(text, 1, true), message)
-end
+local fails = require("tests.expect").fails
 
 describe("arrange", function()
   local x = pl.tensor{{1, 2, 3}, {4, 5, 6}}

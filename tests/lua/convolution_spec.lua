@@ -162,11 +162,7 @@ describe("convolutions, pooling and filters", function()
   end)
 
   it("say what does not fit", function()
-    local function fails(pattern, f, ...)
-      local ok, message = pcall(f, ...)
-      assert.is_false(ok)
-      assert.is_truthy(message:find(pattern, 1, true), message)
-    end
+    local fails = require("tests.expect").fails
     local x, w = pl.zeros(1, 4, 5, 5), pl.zeros(3, 4, 3, 3)
     local x1, w1 = pl.zeros(1, 1, 5), pl.zeros(1, 1, 3)
     fails("conv2d: shapes {1, 2, 5, 5} and {3, 4, 3, 3}: x has 2 channels a group, the weights are for 4", pl.conv2d, pl.zeros(1, 2, 5, 5), w)

@@ -10,11 +10,7 @@ int setrlimit(int what, const perilune_test_limit *limit);
 local FILE_SIZE = 1 -- RLIMIT_FSIZE
 
 local function same(a, b) assert.are.equal(a:bytes(), b:bytes()) end
-local function fails(text, f, ...)
-  local ok, message = pcall(f, ...)
-  assert.is_false(ok)
-  assert.is_truthy(tostring(message):find(text, 1, true), tostring(message))
-end
+local fails = require("tests.expect").fails
 
 local folder = os.tmpname()
 os.remove(folder)

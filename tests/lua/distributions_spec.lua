@@ -3,11 +3,7 @@ local pl = require "perilune"
 local core = require "perilune.core"
 local dist = pl.dist
 
-local function fails(text, f, ...)
-  local ok, message = pcall(f, ...)
-  assert.is_false(ok)
-  assert.is_truthy(tostring(message):find(text, 1, true), tostring(message))
-end
+local fails = require("tests.expect").fails
 local function same(a, b) assert.are.equal(a:bytes(), b:bytes()) end
 local function near(a, b, tolerance)
   assert.is_true(math.abs(a - b) <= tolerance, ("%.17g is not %.17g within %g"):format(a, b, tolerance))

@@ -12,11 +12,7 @@ local function near_relative(a, b, tolerance) -- to the largest
   local size = pl.max(pl.abs(b)):item()
   near(a/size, b/size, tolerance)
 end
-local function fails(text, f, ...)
-  local ok, message = pcall(f, ...)
-  assert.is_false(ok)
-  assert.is_truthy(tostring(message):find(text, 1, true), message)
-end
+local fails = require("tests.expect").fails
 local function t(A) -- of the last two axes
   local order = {}
   for k = 1, #A.shape do order[k] = k end

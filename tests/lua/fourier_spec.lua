@@ -11,11 +11,7 @@ local function same(a, b)
   assert.are.equal(pl.tensor(a).dtype, b.dtype)
   assert.is_true(a:bytes() == b:bytes(), "other bits")
 end
-local function fails(text, f, ...)
-  local ok, message = pcall(f, ...)
-  assert.is_false(ok)
-  assert.is_truthy(tostring(message):find(text, 1, true), message)
-end
+local fails = require("tests.expect").fails
 local function noise(...) return pl.rng(7):normal(...) end
 
 describe("transforms", function()

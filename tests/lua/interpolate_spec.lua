@@ -7,11 +7,7 @@ local function close(a, b, tolerance)
   local e = pl.max(pl.abs(a - b)):item()
   assert.is_true(e <= (tolerance or 1e-13), ("off by %.3g"):format(e))
 end
-local function fails(text, f, ...)
-  local ok, message = pcall(f, ...)
-  assert.is_false(ok)
-  assert.is_truthy(tostring(message):find(text, 1, true), message)
-end
+local fails = require("tests.expect").fails
 local nan, inf = 0/0, math.huge
 
 local data = {}

@@ -8,11 +8,7 @@ local function same(a, b, tolerance)
   assert.are.same(a.shape, b.shape)
   if a.count > 0 then near(pl.max(pl.abs(a - b)):item(), 0, tolerance) end
 end
-local function fails(text, f, ...)
-  local ok, message = pcall(f, ...)
-  assert.is_false(ok)
-  assert.is_truthy(message:find(text, 1, true), message)
-end
+local fails = require("tests.expect").fails
 
 describe("dense", function()
   it("jacobian agrees with closed forms in both modes", function()

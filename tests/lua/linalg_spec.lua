@@ -5,11 +5,7 @@ local function near(a, b, tolerance)
   local d = pl.max(pl.abs(pl.tensor(a) - pl.tensor(b))):item()
   assert.is_true(d <= (tolerance or 1e-13), ("%g apart"):format(d))
 end
-local function fails(text, f, ...)
-  local ok, message = pcall(f, ...)
-  assert.is_false(ok)
-  assert.is_truthy(tostring(message):find(text, 1, true), message)
-end
+local fails = require("tests.expect").fails
 local function hilbert(n)
   local i = pl.arange(1, n)
   return 1/(i:reshape(n, 1) + i - 1)

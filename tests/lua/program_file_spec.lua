@@ -6,10 +6,7 @@ local function write(path, text)
   file:write(text)
   file:close()
 end
-local function fails(text, ...)
-  local ok, message = pcall(...)
-  assert.is_true(not ok and message:find(text, 1, true) ~= nil, message)
-end
+local fails = require("tests.expect").fails
 local function same(a, b) assert.is_true(pl.max(pl.abs(a - b)):item() == 0) end
 
 describe("a compiled function on disk", function()

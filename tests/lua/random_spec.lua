@@ -7,11 +7,7 @@ local function same(a, b) -- bit for bit
   assert.are.equal(a:bytes(), b:bytes())
 end
 local function differ(a, b) assert.are_not.equal(a:bytes(), b:bytes()) end
-local function fails(text, f, ...)
-  local ok, message = pcall(f, ...)
-  assert.is_false(ok)
-  assert.is_truthy(tostring(message):find(text, 1, true), tostring(message))
-end
+local fails = require("tests.expect").fails
 
 describe("random numbers in a compiled function", function()
   local x = pl.tensor{1, 2, 3}

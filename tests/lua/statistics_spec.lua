@@ -3,11 +3,7 @@ local pl = require "perilune"
 
 local function same(t, want) assert.are.same(want, t:totable()) end
 local function near(a, b, tolerance) assert.is_true(math.abs(a - b) <= (tolerance or 1e-14)*(1 + math.abs(b)), ("%.17g is not %.17g"):format(a, b)) end
-local function fails(text, f, ...)
-  local ok, message = pcall(f, ...)
-  assert.is_false(ok)
-  assert.is_truthy(tostring(message):find(text, 1, true), message)
-end
+local fails = require("tests.expect").fails
 local nan = 0/0
 
 describe("order", function()

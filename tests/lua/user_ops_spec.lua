@@ -5,12 +5,7 @@ local ffi = require "ffi"
 ffi.cdef "int setenv(const char *, const char *, int); int unsetenv(const char *);"
 
 local function close(a, b, tolerance) assert.is_true(math.abs(a - b) <= tolerance, ("%.17g is not %.17g"):format(a, b)) end
-local function fails(text, f, ...)
-  local ok, message = pcall(f, ...)
-  assert.is_false(ok)
-  assert.is_truthy(tostring(message):find(text, 1, true), message)
-  return message
-end
+local fails = require("tests.expect").fails
 local function here() return debug.getinfo(2, "l").currentline end
 
 local x, y = pl.tensor{0.3, -0.7, 1.2}, pl.tensor{1, 2, 0.5}
