@@ -15,6 +15,14 @@ for _, n in ipairs{1000, 1000000} do
   local places = pl.floor(hashed(n, 0.7320508075688772)*n):to("i64") + 1
   local T = hashed(m*m, 0.2360679774997898):reshape(m/4, m/4, 16)
   local b = x(m == 32 and "1:32" or "1:1000")
+  local B, D = x:reshape(n/100, 10, 10), hashed(100, 0.4142135623730949):reshape(10, 10)
+  local near, mask, sorted, bins = 1 + (x - 0.5)/n, x:gt(0.5), pl.sort(x), pl.floor(x*100):to("i64") + 1
+  local sizes = n == 1000 and {1, 4, 16, 16} or {32, 32, 32, 32}
+  local images = hashed(sizes[1]*sizes[2]*sizes[3]*sizes[4], 0.6180339887498949):reshape(sizes)
+  local weights = hashed(18*sizes[2]^2, 0.7320508075688772):reshape(2*sizes[2], sizes[2], 3, 3)
+  local images32, weights32 = images:to("f32"), weights:to("f32")
+  local conv_grad = pl.grad(function(p) return pl.sum(pl.conv2d(p[1], p[2], {padding = 1})) end)
+  local field = x(("1:%d"):format(m == 32 and 992 or n)):reshape(-1, m)
   local rng = pl.rng(1)
   -- one matrix of 100 rows, or a thousand of 8
   local M = n == 1000 and hashed(10000, 0.2360679774997898):reshape(100, 100) or hashed(64000, 0.2360679774997898):reshape(1000, 8, 8)
@@ -29,7 +37,21 @@ for _, n in ipairs{1000, 1000000} do
     {"softmax", function() return pl.softmax(rows) end}, {"sort", function() return pl.sort(x) end},
     {"roll", function() return pl.roll(x, 5) end}, {"take", function() return pl.take(x, places) end},
     {"einsum", function() return pl.einsum("ijb,jkb->ikb", T, T) end}, {"solve", function() return pl.solve(A, b) end},
-    {"cholesky", function() return pl.cholesky(S) end},
+    {"einsum_batch", function() return pl.einsum("bij,bjk->bik", B, B) end},
+    {"einsum_matrix", function() return pl.einsum("abc,cd->abd", B, D) end},
+    {"einsum_rows", function() return pl.einsum("ij,ij->i", rows, rows) end},
+    {"cumsum", function() return pl.cumsum(x) end}, {"cumprod", function() return pl.cumprod(near) end},
+    {"median", function() return pl.median(x) end}, {"topk", function() return (pl.topk(x, 10)) end},
+    {"searchsorted", function() return pl.searchsorted(sorted, x) end}, {"where", function() return pl.where(mask, x, near) end},
+    {"segment_sum", function() return pl.segment_sum(x, bins, 100) end}, {"segment_max", function() return pl.segment_max(x, bins, 100) end},
+    {"bincount", function() return pl.bincount(bins, 100) end}, {"var", function() return pl.var(rows, 2) end},
+    {"logsumexp", function() return pl.logsumexp(rows, 2) end}, {"rolling_sum", function() return pl.rolling_sum(x, 50) end},
+    {"rolling_var", function() return pl.rolling_var(x, 50) end}, {"rolling_max", function() return pl.rolling_max(x, 50) end},
+    {"conv2d", function() return pl.conv2d(images, weights, {padding = 1}) end},
+    {"conv2d_grad", function() return conv_grad{images, weights}[2] end},
+    {"conv2d_f32", function() return pl.conv2d(images32, weights32, {padding = 1}) end},
+    {"conv2d_grad_f32", function() return conv_grad{images32, weights32}[2] end},
+    {"max_pool2d", function() return pl.max_pool2d(images, 2) end}, {"gaussian_filter", function() return pl.gaussian_filter(field, 3) end},
     {"uniform", function() return rng:uniform(n) end}, {"normal", function() return rng:normal(n) end},
     {"gamma", function() return rng:gamma(2.5, n) end}, {"poisson", function() return rng:poisson(3, n) end},
     {"cholesky", function() return pl.cholesky(S) end}, {"qr", function() local _, R = pl.qr(M); return R end},
@@ -53,8 +75,7 @@ for _, n in ipairs{1000, 1000000} do
       count = count + 1
       if count % 10 == 0 then collectgarbage() end
     until count >= 3 and now() > stop
-    local total = pl.sum(name == "normal" and y^2 or y*1.0):item() -- of random numbers, which agree by their law
+    local total = pl.sum(name == "normal" and y^2 or name == "qr" and pl.abs(y) or y:to("f64")):item() -- random numbers agree by their law
     print(("%d %s %.17g %.17g"):format(n, name, best, total))
-    print(("%d %s %.17g %.17g"):format(n, name, best, pl.sum(name == "qr" and pl.abs(y) or y*1.0):item()))
   end
 end
