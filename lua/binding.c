@@ -945,7 +945,8 @@ __attribute__((visibility("default"))) int luaopen_perilune(lua_State *L) {
     open_constructors(L, b, core);
     open_derivatives(L, b, core);
     open_programs(L, b, core);
-    open_solvers(L, b, core);
+    open_sparse(L, b, core);
+    open_optimizer(L, b, core);
     open_jacobians(L, b, core);
     open_user_ops(L, b, core);
     lua_getfield(L, LUA_REGISTRYINDEX, "_LOADED");

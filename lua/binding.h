@@ -110,7 +110,8 @@ void open_constructors(lua_State *L, binding *b, int core); /* construct.c */
 void open_derivatives(lua_State *L, binding *b, int core);  /* derive.c */
 void open_programs(lua_State *L, binding *b, int core);     /* program.c */
 void open_compiled(lua_State *L, binding *b, int table);    /* compiled.c, into program.c's table */
-void open_solvers(lua_State *L, binding *b, int core);      /* solvers.c */
+void open_sparse(lua_State *L, binding *b, int core);       /* sparse.c */
+void open_optimizer(lua_State *L, binding *b, int core);    /* optimizer.c */
 void open_jacobians(lua_State *L, binding *b, int core);    /* jacobian.c: behind open_programs */
 pl_body *program_at(lua_State *L, int i, int *n_in, int *n_out);
 int push_pattern(lua_State *L, binding *b, pl_object *pattern); /* takes a reference of its own */

@@ -1,16 +1,11 @@
 /* sparse.c: the op rows of sparse algebra. All are linear in each of their float inputs, and closed under derivatives.
  */
-#include <stdlib.h>
-#include <string.h>
+#include "sparse_rows.h"
 
 #include "../../kernels/shapes.h"
-#include "../pattern.h"
 #include "../schedule.h"
-#include "../solve/direct.h"
 
-#define PATTERN(attrs) ((pl_pattern *)(attrs)[0].object)
-
-static bool is_vector(const pl_call *call, int k, int64_t n, const char *what) {
+bool pl_sparse_is_vector(const pl_call *call, int k, int64_t n, const char *what) {
   const pl_slot *s = call->in[k];
   if (s->rank == 1 && s->shape[0] == n) return true;
   char text[PL_TEXT];
@@ -18,8 +13,7 @@ static bool is_vector(const pl_call *call, int k, int64_t n, const char *what) {
            pl_shape_text(text, s->rank, s->shape), (long long)n);
   return false;
 }
-/* {n} or {n, k} */
-static bool is_block(const pl_call *call, int k, int64_t n, const char *what) {
+bool pl_sparse_is_block(const pl_call *call, int k, int64_t n, const char *what) {
   const pl_slot *s = call->in[k];
   if ((s->rank == 1 || s->rank == 2) && s->shape[0] == n) return true;
   char text[PL_TEXT];
@@ -34,7 +28,8 @@ static bool is_block(const pl_call *call, int k, int64_t n, const char *what) {
 static bool spmv_shape(const pl_call *call, pl_spec *out) {
   pl_pattern *p = PATTERN(call->attrs);
   bool t = call->attrs[1].i;
-  if (!is_vector(call, 0, p->nnz, "the matrix's values") || !is_block(call, 1, t ? p->rows : p->cols, "the vector"))
+  if (!pl_sparse_is_vector(call, 0, p->nnz, "the matrix's values") ||
+      !pl_sparse_is_block(call, 1, t ? p->rows : p->cols, "the vector"))
     return false;
   out->rank = call->in[1]->rank;
   out->shape[0] = t ? p->cols : p->rows;
@@ -56,29 +51,32 @@ static void spmv_run(const pl_call *call, pl_slot **out) {
   pl_for(call->c, PL_KERNEL_OF(spmv, out[0]->dtype), &a, n, 1,
          n ? 2.0 * (double)p->nnz * (double)k / (double)n + 1 : 1);
 }
-static pl_value spmv(pl_context *c, pl_value v, pl_value x, const pl_attr *attrs, bool transpose) {
+pl_value pl_spmv(pl_context *c, pl_value v, pl_value x, const pl_attr *attrs, bool transpose) {
   return v == PL_ZERO || x == PL_ZERO ? PL_ZERO
                                       : pl_call2(c, PL_OP(spmv), v, x, (pl_attr[]){attrs[0], PL_INT(transpose)});
 }
-static pl_value sddmm(pl_context *c, pl_value g, pl_value x, const pl_attr *attrs) {
+pl_value pl_sddmm(pl_context *c, pl_value g, pl_value x, const pl_attr *attrs) {
   return g == PL_ZERO || x == PL_ZERO ? PL_ZERO : pl_call2(c, PL_OP(sddmm), g, x, attrs);
 }
 static void spmv_vjp(pl_vjp *v) {
   bool t = v->attrs[1].i;
   if (v->need[0])
-    pl_vjp_give(v, 0, t ? sddmm(v->c, v->in[1], v->g[0], v->attrs) : sddmm(v->c, v->g[0], v->in[1], v->attrs));
-  if (v->need[1]) pl_vjp_give(v, 1, spmv(v->c, v->in[0], v->g[0], v->attrs, !t));
+    pl_vjp_give(v, 0, t ? pl_sddmm(v->c, v->in[1], v->g[0], v->attrs) : pl_sddmm(v->c, v->g[0], v->in[1], v->attrs));
+  if (v->need[1]) pl_vjp_give(v, 1, pl_spmv(v->c, v->in[0], v->g[0], v->attrs, !t));
 }
 static void spmv_jvp(pl_jvp *j) {
   bool t = j->attrs[1].i;
-  j->dt[0] = pl_plus(j->c, spmv(j->c, j->t[0], j->in[1], j->attrs, t), spmv(j->c, j->in[0], j->t[1], j->attrs, t));
+  j->dt[0] =
+      pl_plus(j->c, pl_spmv(j->c, j->t[0], j->in[1], j->attrs, t), pl_spmv(j->c, j->in[0], j->t[1], j->attrs, t));
 }
 
 /* ---- v_k = sum_c g[row k, c] x[col k, c]: the adjoint of spmv in the values ---- */
 
 static bool sddmm_shape(const pl_call *call, pl_spec *out) {
   pl_pattern *p = PATTERN(call->attrs);
-  if (!is_block(call, 0, p->rows, "the left factor") || !is_block(call, 1, p->cols, "the right factor")) return false;
+  if (!pl_sparse_is_block(call, 0, p->rows, "the left factor") ||
+      !pl_sparse_is_block(call, 1, p->cols, "the right factor"))
+    return false;
   if (call->in[0]->rank != call->in[1]->rank ||
       (call->in[0]->rank == 2 && call->in[0]->shape[1] != call->in[1]->shape[1])) {
     pl_shape_error(call, "both need the same number of columns");
@@ -96,11 +94,11 @@ static void sddmm_run(const pl_call *call, pl_slot **out) {
          p->rows ? 2.0 * (double)p->nnz * (double)k / (double)p->rows + 1 : 1);
 }
 static void sddmm_vjp(pl_vjp *v) {
-  if (v->need[0]) pl_vjp_give(v, 0, spmv(v->c, v->g[0], v->in[1], v->attrs, false));
-  if (v->need[1]) pl_vjp_give(v, 1, spmv(v->c, v->g[0], v->in[0], v->attrs, true));
+  if (v->need[0]) pl_vjp_give(v, 0, pl_spmv(v->c, v->g[0], v->in[1], v->attrs, false));
+  if (v->need[1]) pl_vjp_give(v, 1, pl_spmv(v->c, v->g[0], v->in[0], v->attrs, true));
 }
 static void sddmm_jvp(pl_jvp *j) {
-  j->dt[0] = pl_plus(j->c, sddmm(j->c, j->t[0], j->in[1], j->attrs), sddmm(j->c, j->in[0], j->t[1], j->attrs));
+  j->dt[0] = pl_plus(j->c, pl_sddmm(j->c, j->t[0], j->in[1], j->attrs), pl_sddmm(j->c, j->in[0], j->t[1], j->attrs));
 }
 
 /* ---- products by a plan's triples; attribute role: which of c, a, b is the output ---- */
@@ -108,7 +106,8 @@ static void sddmm_jvp(pl_jvp *j) {
 static bool product_shape(const pl_call *call, pl_spec *out) {
   pl_plan *p = (pl_plan *)call->attrs[0].object;
   int r = (int)call->attrs[1].i, s1 = r == 0 ? 1 : 0, s2 = r == 2 ? 1 : 2;
-  if (!is_vector(call, 0, p->sizes[s1], "the first values") || !is_vector(call, 1, p->sizes[s2], "the second values"))
+  if (!pl_sparse_is_vector(call, 0, p->sizes[s1], "the first values") ||
+      !pl_sparse_is_vector(call, 1, p->sizes[s2], "the second values"))
     return false;
   out->rank = 1;
   out->shape[0] = p->sizes[r];
@@ -142,61 +141,9 @@ static void product_jvp(pl_jvp *j) {
       pl_plus(j->c, product(j->c, j->t[0], j->in[1], j->attrs, r), product(j->c, j->in[0], j->t[1], j->attrs, r));
 }
 
-/* ---- factor and solve ---- */
-
-static pl_resource *factor_make(const pl_call *call) {
-  pl_pattern *p = PATTERN(call->attrs);
-  if (!is_vector(call, 0, p->nnz, "the matrix's values")) return NULL;
-  return pl_direct_factor(call->c, p, call->in[0]->data, (pl_solver)call->attrs[1].i);
-}
-
-static bool solve_shape(const pl_call *call, pl_spec *out) {
-  pl_pattern *p = PATTERN(call->attrs);
-  bool traced = call->in[0]->flags & PL_FLAG_TRACED;
-  pl_resource *f = traced ? NULL : pl_slot_resource(call->c, call->in[0], "matrix factor");
-  if (!is_vector(call, 1, p->nnz, "the matrix's values") || !is_block(call, 2, p->rows, "the right-hand side"))
-    return false;
-  if (f && pl_direct_pattern(f) != p) {
-    pl_error(call->c, PL_ERROR_ARGUMENT, "solve: the factor belongs to another matrix");
-    return false;
-  }
-  if (!f && !traced) return false;
-  out->rank = call->in[2]->rank;
-  memcpy(out->shape, call->in[2]->shape, sizeof out->shape);
-  return true;
-}
-static void solve_run(const pl_call *call, pl_slot **out) {
-  const pl_slot *b = call->in[2];
-  pl_resource *f = pl_slot_resource(call->c, call->in[0], "matrix factor");
-  if (f && pl_direct_pattern(f) != PATTERN(call->attrs)) /* the shape rule could not see it in a trace */
-    pl_error(call->c, PL_ERROR_ARGUMENT, "solve: the factor belongs to another matrix");
-  if (!f || call->c->status) return;
-  pl_direct_solve(call->c, f, call->in[1]->data, call->attrs[1].i, b->rank == 2 ? b->shape[1] : 1, b->data,
-                  out[0]->data);
-}
-static pl_value solve(pl_context *c, const pl_value *in, pl_value b, const pl_attr *attrs, bool transpose) {
-  return b == PL_ZERO ? b
-                      : pl_call3(c, PL_OP(factored_solve), in[0], in[1], b, (pl_attr[]){attrs[0], PL_INT(transpose)});
-}
-/* A x = b: lambda = A'^-1 g, b_bar = lambda, A_bar = -lambda x' on the pattern; for A' the factors change places */
-static void solve_vjp(pl_vjp *v) {
-  pl_context *c = v->c;
-  bool t = v->attrs[1].i;
-  pl_value lambda = solve(c, v->in, v->g[0], v->attrs, !t);
-  if (v->need[1])
-    pl_vjp_give(v, 1,
-                pl_negative(c, t ? sddmm(c, v->out[0], lambda, v->attrs) : sddmm(c, lambda, v->out[0], v->attrs)));
-  if (v->need[2]) pl_vjp_give(v, 2, lambda);
-}
-static void solve_jvp(pl_jvp *j) {
-  bool t = j->attrs[1].i;
-  j->dt[0] = solve(j->c, j->in, pl_minus(j->c, j->t[2], spmv(j->c, j->t[1], j->out[0], j->attrs, t)), j->attrs, t);
-}
-
 /* ---- samples ---- */
 
-/* Diagonally dominant where square. */
-static pl_pattern *sample_pattern(pl_context *c, int32_t rows, int32_t cols) {
+pl_pattern *pl_sample_pattern(pl_context *c, int32_t rows, int32_t cols) {
   int32_t ptr[16] = {0}, col[128], n = 0;
   for (int32_t i = 0; i < rows; i++) {
     for (int32_t j = 0; j < cols; j++)
@@ -207,7 +154,7 @@ static pl_pattern *sample_pattern(pl_context *c, int32_t rows, int32_t cols) {
 }
 static bool sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s, bool outer) {
   if (k > 3) return false;
-  pl_pattern *p = sample_pattern(c, 5, 4);
+  pl_pattern *p = pl_sample_pattern(c, 5, 4);
   if (!p) return false;
   int columns = k & 1 ? 3 : 0, t = outer ? 0 : k >> 1;
   s->n = 2;
@@ -227,7 +174,7 @@ static bool spmv_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s
 static bool sddmm_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s) { return sample(c, r, k, s, true); }
 static bool product_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s) {
   if (k > 4) return false;
-  pl_pattern *a = sample_pattern(c, 5, 4), *b = sample_pattern(c, 4, 6);
+  pl_pattern *a = pl_sample_pattern(c, 5, 4), *b = pl_sample_pattern(c, 4, 6);
   pl_plan *p = a && b ? pl_plan_get(c,
                                     k == 3   ? PL_PLAN_KRON
                                     : k == 4 ? PL_PLAN_GRAM
@@ -246,68 +193,6 @@ static bool product_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample
   s->in[1] = pl_sample_tensor(c, r, -1, 1, 1, p->sizes[role == 2 ? 1 : 2]);
   return true;
 }
-static pl_value sample_values(pl_context *c, pl_sampler_random *r, const pl_pattern *p) {
-  pl_value v = pl_sample_tensor(c, r, -1, 1, 1, p->nnz);
-  pl_slot *s = pl_slot_get(c, v);
-  for (int32_t i = 0; s && i < p->rows; i++)
-    for (int32_t k = p->row_ptr[i]; k < p->row_ptr[i + 1]; k++)
-      if (p->col[k] == i) ((double *)s->data)[k] += 6;
-  return v;
-}
-static bool factor_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s) {
-  if (k > 0) return false;
-  pl_pattern *p = sample_pattern(c, 6, 6);
-  if (!p) return false;
-  s->n = 1;
-  s->object = &p->base;
-  s->attrs[0] = PL_OBJECT(s->object);
-  s->attrs[1] = PL_INT(PL_SOLVER_AUTO);
-  s->in[0] = sample_values(c, r, p);
-  return true;
-}
-/* The conformance test moves the values: its solve must factor them anew, so it goes through a composite. */
-static bool solve_expand(pl_context *c, const pl_op *op, int n, const pl_value *in, const pl_attr *attrs,
-                         pl_value *out) {
-  (void)op, (void)n;
-  pl_value f = pl_call1(c, PL_OP(factor), in[0], (pl_attr[]){attrs[0], PL_INT(attrs[2].i)});
-  out[0] = pl_call3(c, PL_OP(factored_solve), f, in[0], in[1], attrs);
-  return out[0] != PL_NONE;
-}
-static bool solve_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s) {
-  if (k > 5) return false;
-  pl_pattern *p = sample_pattern(c, 6, 6);
-  if (!p) return false;
-  s->n = 2;
-  s->object = &p->base;
-  s->attrs[0] = PL_OBJECT(s->object);
-  s->attrs[1] = PL_INT(k & 1);
-  s->attrs[2] = PL_INT(k >= 4 ? PL_SOLVER_UMFPACK : PL_SOLVER_KLU);
-  s->in[0] = sample_values(c, r, p);
-  s->in[1] = pl_sample_tensor(c, r, -1, 1, k & 2 ? 2 : 1, 6, 3);
-  return true;
-}
-/* solve itself is sampled where it is not moved: at a fixed factor it is linear in b */
-static bool bare_solve_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s) {
-  if (k > 0 || !factor_sample(c, r, k, s)) return false;
-  pl_value values = s->in[0];
-  s->n = 3;
-  s->in[1] = pl_call1(c, PL_OP(cast), values, &PL_INT(PL_I64)); /* whole numbers are not active */
-  pl_value whole = pl_call1(c, PL_OP(cast), s->in[1], &PL_INT(PL_F64));
-  s->in[0] = pl_call1(c, PL_OP(factor), whole, s->attrs);
-  pl_release(c, whole);
-  pl_release(c, values);
-  s->in[2] = pl_sample_tensor(c, r, -1, 1, 1, 6);
-  s->attrs[1] = PL_INT(1);
-  return true;
-}
-
-#define OBJECT(name) \
-  { name, PL_AS_OBJECT, true, 0 }
-#define FLAG(name) \
-  { name, PL_AS_FLAG, false, 0 }
-#define INT(name) \
-  { name, PL_AS_INT, false, 0 }
-#define ROW(op, text, ins) .name = op, .formula = text, .inputs = ins, .outputs = 1, .internal = true
 
 pl_op pl_ops_sparse[] = {
     {ROW("spmv", "A x, or A' x, for a sparse A of the given values", 2), .kind = PL_LINEAR, .dtypes = PL_FLOATS,
@@ -319,12 +204,5 @@ pl_op pl_ops_sparse[] = {
     {ROW("sparse_product", "values of a sparse product: sums of products of values", 2), .kind = PL_LINEAR,
      .dtypes = PL_FLOATS, .attrs = {OBJECT("plan"), INT("role")}, .shape = product_shape, .run = product_run,
      .vjp = product_vjp, .jvp = product_jvp, .sample = product_sample},
-    {ROW("factor", "the factor of a sparse matrix", 1), .kind = PL_OPAQUE, .dtypes = PL_IN_F64,
-     .attrs = {OBJECT("pattern"), INT("method")}, .make = factor_make, .sample = factor_sample},
-    {ROW("factored_solve", "A^-1 b, or A'^-1 b, by the factor of A", 3), .kind = PL_OPAQUE, .keeps = 1,
-     .dtypes = PL_IN_F64, .attrs = {OBJECT("pattern"), FLAG("transpose")}, .shape = solve_shape, .run = solve_run,
-     .vjp = solve_vjp, .jvp = solve_jvp, .sample = bare_solve_sample},
-    {ROW("factor_solve", "factor and solve", 2), .kind = PL_COMPOSITE,
-     .attrs = {OBJECT("pattern"), FLAG("transpose"), INT("method")}, .expand = solve_expand, .sample = solve_sample},
     {0},
 };
