@@ -172,6 +172,35 @@ PARTIAL(stdtr_ddf) { /* df/dn = f/2 (psi((n + 1)/2) - psi(n/2) - log(1 + t^2/n) 
   return CALL2(mul, CALL2(mul, student_density(c, X, Z), half), CALL2(add, steps, rest));
 }
 
+/* ---- exponential integrals: DLMF 8.19.13, 6.2.5 ---- */
+
+static pl_value exp_over(pl_context *c, pl_value x, double sign) { /* e^(sign x)/x */
+  return CALL2(div, CALL1(exp, sign < 0 ? CALL1(neg, x) : x), x);
+}
+PL_EXPAND(expint) {
+  (void)op, (void)n;
+  const int64_t order = attrs[0].i;
+  if (order < 0) {
+    pl_error(c, PL_ERROR_ARGUMENT, "expint: E_n of n = 0, 1, 2 ...; n is %lld", (long long)order);
+    return false;
+  }
+  if (order == 0) out[0] = exp_over(c, X, -1);
+  else out[0] = order == 1 ? CALL1(exp1, X) : pl_call1(c, PL_OP(expn), X, &PL_REALV((double)order));
+  return out[0] != PL_NONE;
+}
+PARTIAL(exp1) {
+  UNUSED;
+  return CALL1(neg, exp_over(c, X, -1));
+}
+PARTIAL(expn) {
+  UNUSED;
+  return CALL1(neg, pl_call1(c, PL_OP(expint), X, &PL_INT((int64_t)attrs[0].r - 1)));
+}
+PARTIAL(expi) {
+  UNUSED;
+  return exp_over(c, X, 1);
+}
+
 /* ---- samples ---- */
 
 SAMPLE1(fraction, 0.1, 0.8)
@@ -225,6 +254,15 @@ static bool whole_student_sample(pl_context *c, pl_sampler_random *r, int k, pl_
   return true;
 }
 
+static bool expint_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s) {
+  s->attrs[0] = PL_INT((k + 1) % 4);
+  return sample_unary(c, r, k, s, 0.3, k == 4 ? 7 : 2);
+}
+static bool expn_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s) {
+  s->attrs[0] = PL_REALV(k + 2);
+  return sample_unary(c, r, k, s, 0.3, k == 4 ? 7 : 2);
+}
+
 /* either side of 0 and of where the kernels change over */
 static bool shifted_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s) {
   return sample_unary(c, r, k, s, -1, k == 4 ? 12 : 2);
@@ -245,6 +283,9 @@ static bool away_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s
       "DLMF chapter 8; N. Temme, The asymptotic expansion of the incomplete gamma functions, SIAM J. Math. Anal. " \
       "10(4), 1979"
 
+#define EXPONENTIAL                                              \
+  .accuracy = "6 ulp, and what an ulp of x makes of the result", \
+  .source = "DLMF chapters 6 and 8.19; approximations: tests/data/coefficients.py"
 #define INCOMPLETE_BETA                                                                                      \
   .work = 200, .derivative = "in x of any order; in a and b once: second derivatives in these are an error", \
   .accuracy = "4 ulp, derivatives in a and b 10, and what an ulp of a, b and x makes of the result",         \
@@ -304,6 +345,21 @@ pl_op pl_ops_special[] = {
                        "rounded like df times its size",
            .source = "by the incomplete beta function"),
     BINARY(stdtr_ddf, "d stdtr(df, t)/d df", PL_FLOATS, whole_student, .internal = true, .work = 250),
+    {.name = "expint",
+     .formula = "E_n(x), the integral of e^(-x t)/t^n over t > 1, n = 0, 1, 2 ...; NaN for x < 0 but where n = 0",
+     .shapes = "{...} -> {...}",
+     .kind = PL_COMPOSITE,
+     .inputs = 1,
+     .outputs = 1,
+     .attrs = {{"n", PL_AS_INT, false, 1}},
+     EXPONENTIAL,
+     .expand = expint_expand,
+     .sample = expint_sample},
+    UNARY(exp1, "E_1(x)", PL_FLOATS, positive, .internal = true, .work = 20),
+    UNARY(expn, "E_n(x), n = 2, 3 ...", PL_FLOATS, expn, .internal = true, .work = 150,
+          .attrs = {{"n", PL_AS_REAL, true, 0}}),
+    UNARY(expi, "Ei(x), the principal value of the integral of e^t/t from -infinity to x", PL_FLOATS, away, .work = 40,
+          EXPONENTIAL),
     BESSEL(j0, "Bessel function J of order 0", shifted, NULL),
     BESSEL(j1, "Bessel function J of order 1", shifted, NULL),
     BESSEL(y0, "Bessel function Y of order 0; NaN below 0", positive, NULL),
