@@ -25,7 +25,7 @@ PL_FN double en_of(double n, double x) {
     return sum;
   }
   double r = 0;
-  for (double k = floor(5 + 90/x); k > 0; k -= 1) r = k*(n + k - 1)/(x + n + 2*k - r);
+  for (double k = floor(9 + 90/x); k > 0; k -= 1) r = k*(n + k - 1)/(x + n + 2*k - r);
   const double e = exp(-x);
   return e == 0 ? 0 : e/(x + n - r);
 }

@@ -137,7 +137,7 @@ PARTIAL(betainc) {
 }
 static pl_value of_density(pl_context *c, int which, int k, const pl_value *in, const pl_attr *attrs) {
   if (k == 2) return beta_density_partial(c, which, in, BETA(beta_density, in[0], in[1], in[2]), attrs);
-  pl_error(c, PL_ERROR_TYPE, "betainc: second derivatives in a and b: this is not offered, only the first are");
+  pl_error(c, PL_ERROR_TYPE, "betainc: a second derivative in a and b is not offered, only the first");
   return PL_NONE;
 }
 PARTIAL(betainc_da) {
@@ -341,8 +341,9 @@ pl_op pl_ops_special[] = {
     BINARY(stdtr, "P(T <= t) of Student's t of df degrees of freedom: inputs df, t; NaN where df is not positive",
            PL_FLOATS, student, .work = 200,
            .derivative = "in t of any order; in df once: the second derivative in df is an error",
-           .accuracy = "6 ulp in both tails, and what an ulp of df and t makes of the result; the derivative in df is "
-                       "rounded like df times its size",
+           .accuracy =
+               "6 ulp in both tails, and what an ulp of df and t makes of the result; the derivative in df 25, and "
+               "df times as many",
            .source = "by the incomplete beta function"),
     BINARY(stdtr_ddf, "d stdtr(df, t)/d df", PL_FLOATS, whole_student, .internal = true, .work = 250),
     {.name = "expint",
