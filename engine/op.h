@@ -112,6 +112,7 @@ struct pl_op {
   void (*vjp)(pl_vjp *v);
   void (*jvp)(pl_jvp *j);
   const char *no_derivative; /* why there is none, where the reason helps */
+  bool constant;             /* the result counts as one: no derivative goes through it */
   bool discrete;   /* steps, which would hide a gradient: an input that a derivative is taken by is an error */
   bool stacks;     /* inputs and results have one first axis, whose entries it treats one by one */
   uint8_t leading; /* bit k: input k, and with it the result, may have more axes in front */

@@ -773,8 +773,8 @@ static bool holds_programs(const pl_op *op) {
   return op == PL_OP(call) || op == PL_OP(scan) || op == PL_OP(while) || op == PL_OP(cond);
 }
 static bool ends_here(const pl_op *op) {
-  return op == PL_OP(stop_gradient) || op == PL_OP(number) || op == PL_OP(sign) || op == PL_OP(floor) ||
-         op == PL_OP(ceil) || op == PL_OP(trunc) || op == PL_OP(round);
+  return op->constant || op == PL_OP(sign) || op == PL_OP(floor) || op == PL_OP(ceil) || op == PL_OP(trunc) ||
+         op == PL_OP(round);
 }
 
 static void propagate(sets *s, frame *outer, const uint32_t *operands, const pl_value *inputs, const pl_body *b,
