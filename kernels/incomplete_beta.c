@@ -172,18 +172,21 @@ PL_FN incomplete beta_integral(double a, double b, double x, double y, int want)
   return (incomplete){front*sum, 1 - front*sum, front*in_a, front*in_b};
 }
 
-/* q of b < 1 and small y, or p mirrored; else the side up to the mean */
+/* from I_y(b, a) */
 PL_FN incomplete other_side(incomplete g) { return (incomplete){g.q, g.p, -g.db, -g.da}; }
 PL_FN incomplete incomplete_beta(double a, double b, double x, double y, int want) {
   const double nan = 0.0/0.0;
   if (!(a >= 0 && b >= 0 && x >= 0 && y >= 0) || (a == 0 && b == 0) || (a == INFINITY && b == INFINITY))
     return (incomplete){nan, nan, nan, nan};
-  if (x == 0 || y == 0) return (incomplete){y == 0, x == 0, 0, 0};
+  if (x == 0 || y == 0) return (incomplete){y == 0 ? 1.0 : 0.0, x == 0 ? 1.0 : 0.0, 0, 0};
   if (a == 0 || b == INFINITY) return (incomplete){1, 0, a == 0 ? nan : 0, 0};
   if (b == 0 || a == INFINITY) return (incomplete){0, 1, 0, b == 0 ? nan : 0};
   if (b < 1 && y < 0.3 && a*y < 1.5) return other_side(beta_series(b, a, y, want));
   if (a < 1 && x < 0.3 && b*x < 1.5) return beta_series(a, b, x, want);
-  if (!(a + b < 1e300)) return (incomplete){0.5*((a*y <= b*x) + (a*y < b*x)), 0.5*((a*y >= b*x) + (a*y > b*x)), 0, 0}; /* a step */
+  if (!(a + b < 1e300)) { /* a step */
+    const double p = a*y < b*x ? 1 : a*y > b*x ? 0 : 0.5;
+    return (incomplete){p, 1 - p, 0, 0};
+  }
   const int lower = a*y >= b*x, large = a >= 500 && b >= 500;
   if (lower) return large ? beta_integral(a, b, x, y, want) : beta_fraction(a, b, x, y, want);
   return other_side(large ? beta_integral(b, a, y, x, want) : beta_fraction(b, a, y, x, want));
