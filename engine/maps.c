@@ -207,9 +207,10 @@ pl_list *pl_list_indices(pl_context *c, const char *what, int n, const pl_value 
     if (index[k] == PL_NONE) continue;
     if (!pl_describe(c, index[k], &info)) return NULL;
     if (!pl_known(c, index[k])) {
-      pl_error(c, PL_ERROR_STATE,
-               "%s: the %s indices are not known while a function is being traced: they must not depend on its arguments",
-               what, n == 1 ? "" : names[k]);
+      pl_error(
+          c, PL_ERROR_STATE,
+          "%s: the %s indices are not known while a function is being traced: they must not depend on its arguments",
+          what, n == 1 ? "" : names[k]);
       return NULL;
     }
     if (info.resource || info.dtype == PL_BOOL || info.rank > 1) {

@@ -1,5 +1,5 @@
-/* market.c: matrices in files of MatrixMarket (Boisvert, Pozo, Remington: The Matrix Market exchange formats, NISTIR 5935,
- * 1996). The file is not trusted: nothing is made room for because a header says so. */
+/* market.c: matrices in files of MatrixMarket (Boisvert, Pozo, Remington: The Matrix Market exchange formats, NISTIR
+ * 5935, 1996). The file is not trusted: nothing is made room for because a header says so. */
 #include <errno.h>
 #include <math.h>
 #include <stdio.h>
@@ -52,8 +52,7 @@ static bool next_data(reader *r) {
 
 static bool read_header(reader *r) {
   char message[300], object[65] = "", format[65] = "", field[65] = "", shape[65] = "", more[2];
-  if (!next_line(r))
-    return r->c->status ? false : (pl_error(r->c, PL_ERROR_ARGUMENT, "%s is empty", r->path), false);
+  if (!next_line(r)) return r->c->status ? false : (pl_error(r->c, PL_ERROR_ARGUMENT, "%s is empty", r->path), false);
   int words = sscanf(r->text, "%%%%MatrixMarket %64s %64s %64s %64s %1s", object, format, field, shape, more);
   if (words < 1) return lie(r, "is no header of MatrixMarket, \"%%MatrixMarket matrix coordinate real general\"");
   if (words != 4) return lie(r, "the header has not the four words that follow %%MatrixMarket");
@@ -69,8 +68,8 @@ static bool read_header(reader *r) {
   if (r->pattern && !r->coordinates) return lie(r, "an array cannot be a pattern");
   static const char *const shapes[] = {"general", "symmetric", "skew-symmetric"};
   for (int k = 0; k < 3; k++)
-    if (!strcasecmp(shape, shapes[k])) return r->symmetry = (symmetry)k, !(r->pattern && k == SKEW) ||
-                                             lie(r, "a pattern cannot be skew-symmetric");
+    if (!strcasecmp(shape, shapes[k]))
+      return r->symmetry = (symmetry)k, !(r->pattern && k == SKEW) || lie(r, "a pattern cannot be skew-symmetric");
   if (!strcasecmp(shape, "hermitian")) return lie(r, "hermitian matrices are not supported");
   return LIE(r, "the symmetry is \"%s\"; it is general, symmetric or skew-symmetric", shape);
 }

@@ -244,7 +244,8 @@ static PL_MAKER(make_gram) {
       start += count[list[u]];
       via_ptr[n + u + 1] = start;
     }
-    for (int32_t e = b->col_ptr[x]; e < b->col_ptr[x + 1]; e++) { /* rows q ascend, and in a block r: so do via's columns */
+    for (int32_t e = b->col_ptr[x]; e < b->col_ptr[x + 1];
+         e++) { /* rows q ascend, and in a block r: so do via's columns */
       int64_t q = b->row[e], first = q / k * k;
       for (int64_t r = first; r < first + k; r++)
         for (int32_t l = b->row_ptr[r]; l < b->row_ptr[r + 1]; l++) {
@@ -281,7 +282,8 @@ static PL_MAKER(make_gram) {
 bool pl_plan_role(pl_context *c, pl_plan *p, int r) {
   if (p->role[r].ptr) return true;
   int s1 = r == 0 ? 1 : 0, s2 = r == 2 ? 1 : 2;
-  int32_t *ptr = pl_ints_new(c, (int64_t)p->sizes[r] + 1), *first = pl_ints_new(c, p->n), *second = pl_ints_new(c, p->n);
+  int32_t *ptr = pl_ints_new(c, (int64_t)p->sizes[r] + 1), *first = pl_ints_new(c, p->n),
+          *second = pl_ints_new(c, p->n);
   if (!ptr || !first || !second) {
     pl_memory_free(c, ptr);
     pl_memory_free(c, first);
@@ -304,15 +306,16 @@ bool pl_plan_role(pl_context *c, pl_plan *p, int r) {
   return true;
 }
 
-/* ---- the memo: a bounded table in front of the plans, in sets of a few entries; the one not used for longest goes ---- */
+/* ---- the memo: a bounded table in front of the plans, in sets of a few entries; the one not used for longest goes
+ * ---- */
 
 enum { SETS = 64, WAYS = 8 };
 
 typedef struct {
   pl_plan_kind kind;
   int64_t number;
-  pl_object *a, *b;   /* held, so that their addresses stay theirs */
-  pl_value of[2]; /* instead of them, for triplets: the index tensors */
+  pl_object *a, *b; /* held, so that their addresses stay theirs */
+  pl_value of[2];   /* instead of them, for triplets: the index tensors */
   pl_plan *plan;
   int64_t used, bytes;
 } memo_entry;
@@ -327,8 +330,9 @@ static memo_entry *memo_set(pl_context *c, const memo_entry *key) {
     if (!(c->memo = pl_memory_new(c, sizeof *c->memo))) return NULL;
     memset(c->memo, 0, sizeof *c->memo);
   }
-  uint64_t h[] = {(uint64_t)key->kind, (uint64_t)key->number, (uint64_t)(uintptr_t)key->a, (uint64_t)(uintptr_t)key->b,
-                  key->of[0], key->of[1]};
+  uint64_t h[] = {
+      (uint64_t)key->kind, (uint64_t)key->number, (uint64_t)(uintptr_t)key->a, (uint64_t)(uintptr_t)key->b, key->of[0],
+      key->of[1]};
   return c->memo->entries + pl_hash(1, h, sizeof h) % SETS * WAYS;
 }
 
@@ -394,13 +398,20 @@ pl_plan *pl_plan_make(pl_context *c, pl_plan_kind kind, pl_object *a, pl_object 
   if (p || c->status || !(p = plan_new(c, kind))) return p;
   c->memo_misses++;
   static PL_MAKER((*const makers[])) = {
-      [PL_PLAN_PRODUCT] = make_product,         [PL_PLAN_KRON] = make_kron,
-      [PL_PLAN_GRAM] = make_gram,               [PL_PLAN_SUM] = pl_make_sum,
-      [PL_PLAN_HADAMARD] = pl_make_hadamard,    [PL_PLAN_TRANSPOSE] = pl_make_transpose,
-      [PL_PLAN_TRIPLETS] = pl_make_triplets,    [PL_PLAN_FLAT] = pl_make_flat,
-      [PL_PLAN_INDICES] = pl_make_indices,      [PL_PLAN_DIAGONAL] = pl_make_diagonal,
-      [PL_PLAN_SELECT] = pl_make_select,        [PL_PLAN_PICK] = pl_make_pick,
-      [PL_PLAN_BLOCK] = pl_make_block,          [PL_PLAN_FREE] = pl_make_free,
+      [PL_PLAN_PRODUCT] = make_product,
+      [PL_PLAN_KRON] = make_kron,
+      [PL_PLAN_GRAM] = make_gram,
+      [PL_PLAN_SUM] = pl_make_sum,
+      [PL_PLAN_HADAMARD] = pl_make_hadamard,
+      [PL_PLAN_TRANSPOSE] = pl_make_transpose,
+      [PL_PLAN_TRIPLETS] = pl_make_triplets,
+      [PL_PLAN_FLAT] = pl_make_flat,
+      [PL_PLAN_INDICES] = pl_make_indices,
+      [PL_PLAN_DIAGONAL] = pl_make_diagonal,
+      [PL_PLAN_SELECT] = pl_make_select,
+      [PL_PLAN_PICK] = pl_make_pick,
+      [PL_PLAN_BLOCK] = pl_make_block,
+      [PL_PLAN_FREE] = pl_make_free,
       [PL_PLAN_DIRICHLET] = pl_make_dirichlet,
   };
   if (!makers[kind](c, p, a, b, number) || c->status) {

@@ -343,7 +343,8 @@ pl_value pl_sparse_pick(pl_context *c, pl_sparse a, pl_value rows, pl_value colu
   pl_list *list = pl_list_indices(c, "a selection", 2, (pl_value[]){rows, columns}, size);
   if (!list) return PL_NONE;
   if (list->data[0] < 0 || list->data[0] != list->data[1])
-    pl_error(c, PL_ERROR_SHAPE, "a selection of entries: %d row and %d column indices; pl.ix(rows, columns) takes all pairs",
+    pl_error(c, PL_ERROR_SHAPE,
+             "a selection of entries: %d row and %d column indices; pl.ix(rows, columns) takes all pairs",
              list->data[0], list->data[1]);
   pl_plan *p = pl_plan_make(c, PL_PLAN_PICK, a.pattern, &list->base, 0);
   pl_object_release(&list->base);
@@ -498,7 +499,8 @@ pl_value pl_sparse_norm(pl_context *c, pl_sparse a, pl_sparse_norm_kind kind) {
 static pl_list *fixed_list(pl_context *c, pl_sparse a, pl_value fixed) {
   int64_t n = PATTERN(a)->rows;
   if (PATTERN(a)->cols != n) {
-    pl_error(c, PL_ERROR_SHAPE, "fixed unknowns: the matrix {%d, %d} is not square", PATTERN(a)->rows, PATTERN(a)->cols);
+    pl_error(c, PL_ERROR_SHAPE, "fixed unknowns: the matrix {%d, %d} is not square", PATTERN(a)->rows,
+             PATTERN(a)->cols);
     return NULL;
   }
   return pl_list_indices(c, "fixed unknowns", 1, &fixed, &n);

@@ -38,8 +38,8 @@ PL_API pl_sparse pl_sparse_incidence(pl_context *c, pl_value left, pl_value righ
 
 PL_API pl_sparse pl_sparse_add(pl_context *c, pl_sparse a, pl_sparse b);
 PL_API pl_sparse pl_sparse_subtract(pl_context *c, pl_sparse a, pl_sparse b);
-PL_API pl_sparse pl_sparse_hadamard(pl_context *c, pl_sparse a, pl_sparse b); /* elementwise: the entries of both */
-PL_API pl_sparse pl_sparse_scale(pl_context *c, pl_sparse a, pl_value s);     /* s: rank 0 */
+PL_API pl_sparse pl_sparse_hadamard(pl_context *c, pl_sparse a, pl_sparse b);     /* elementwise: the entries of both */
+PL_API pl_sparse pl_sparse_scale(pl_context *c, pl_sparse a, pl_value s);         /* s: rank 0 */
 PL_API pl_sparse pl_sparse_scale_rows(pl_context *c, pl_sparse a, pl_value d);    /* diag(d) A */
 PL_API pl_sparse pl_sparse_scale_columns(pl_context *c, pl_sparse a, pl_value d); /* A diag(d) */
 PL_API pl_sparse pl_sparse_cast(pl_context *c, pl_sparse a, pl_dtype dtype);
@@ -50,8 +50,8 @@ PL_API pl_sparse pl_sparse_kron(pl_context *c, pl_sparse a, pl_sparse b);
  * assembly). One linear map of D, made once for constant B. */
 PL_API pl_sparse pl_sparse_gram(pl_context *c, pl_sparse b, pl_value d);
 
-/* Rows and columns by index vectors, 1-based, in any order, repeated or not; PL_NONE: all. The index data must be known:
- * while tracing it must not depend on the inputs. */
+/* Rows and columns by index vectors, 1-based, in any order, repeated or not; PL_NONE: all. The index data must be
+ * known: while tracing it must not depend on the inputs. */
 PL_API pl_sparse pl_sparse_select(pl_context *c, pl_sparse a, pl_value rows, pl_value columns);
 PL_API pl_value pl_sparse_pick(pl_context *c, pl_sparse a, pl_value rows, pl_value columns); /* entry k: (i_k, j_k) */
 PL_API pl_value pl_sparse_element(pl_context *c, pl_sparse a, int64_t row, int64_t column);  /* rank 0; 1-based */
@@ -67,10 +67,11 @@ PL_API pl_value pl_sparse_apply(pl_context *c, pl_sparse a, pl_value x);        
 PL_API pl_value pl_sparse_apply_transposed(pl_context *c, pl_sparse a, pl_value x); /* A' x, without a transpose */
 PL_API pl_value pl_sparse_dense(pl_context *c, pl_sparse a);
 
-/* Unknowns `fixed` (a vector of different indices) of A u = b. split: the parts of A with rows and columns free, and with
- * rows free and columns fixed (in the order of `fixed`), and the indices of the free ones: A_ff u_f = b_f - A_fc u_c. All
- * three are the caller's. dirichlet: the matrix with their rows and columns replaced by the identity's, symmetric where A
- * is, and the right-hand side b - A u_c with the values (one number, {fixed} or {fixed, k}) in their rows. */
+/* Unknowns `fixed` (a vector of different indices) of A u = b. split: the parts of A with rows and columns free, and
+ * with rows free and columns fixed (in the order of `fixed`), and the indices of the free ones: A_ff u_f = b_f - A_fc
+ * u_c. All three are the caller's. dirichlet: the matrix with their rows and columns replaced by the identity's,
+ * symmetric where A is, and the right-hand side b - A u_c with the values (one number, {fixed} or {fixed, k}) in their
+ * rows. */
 PL_API bool pl_sparse_split(pl_context *c, pl_sparse a, pl_value fixed, pl_sparse *ff, pl_sparse *fc, pl_value *free);
 PL_API pl_sparse pl_sparse_dirichlet(pl_context *c, pl_sparse a, pl_value fixed, pl_value b, pl_value value,
                                      pl_value *rhs);

@@ -128,8 +128,9 @@ static int sparse_from_dense(lua_State *L) {
   lua_settop(L, 2);
   pl_value t = check_value(L, b, 1, -1, "from_dense");
   mark_line(L, b);
-  return push_sparse(L, b, lua_type(L, 2) == LUA_TNUMBER ? pl_sparse_from_dense(b->c, t, lua_tonumber(L, 2))
-                                                         : pl_sparse_sample(b->c, t, check_pattern(L, 2)));
+  return push_sparse(L, b,
+                     lua_type(L, 2) == LUA_TNUMBER ? pl_sparse_from_dense(b->c, t, lua_tonumber(L, 2))
+                                                   : pl_sparse_sample(b->c, t, check_pattern(L, 2)));
 }
 static int sparse_incidence(lua_State *L) {
   binding *b = binding_of(L);
@@ -270,7 +271,38 @@ void open_sparse(lua_State *L, binding *b, int core) {
   static const luaL_Reg patterns[] = {{"__gc", collect_pattern}, {"__eq", same_pattern}, {NULL, NULL}};
   b->patterns = new_metatable(L, b, patterns);
   lua_pop(L, 1);
-  static const luaL_Reg sparse[] = {{"triplets", sparse_triplets}, {"add", sparse_add}, {"subtract", sparse_subtract}, {"hadamard", sparse_hadamard}, {"multiply", sparse_multiply}, {"kron", sparse_kron}, {"transpose", sparse_transpose}, {"scale", sparse_scale}, {"scale_rows", sparse_scale_rows}, {"scale_columns", sparse_scale_columns}, {"gram", sparse_gram}, {"apply", sparse_apply}, {"dense", sparse_dense}, {"cast", sparse_cast}, {"from_dense", sparse_from_dense}, {"incidence", sparse_incidence}, {"block", sparse_block}, {"index", sparse_index}, {"diagonal", sparse_diagonal}, {"trace", sparse_trace}, {"sum", sparse_sum}, {"norm", sparse_norm}, {"dirichlet", sparse_dirichlet}, {"load", sparse_load}, {"save", sparse_save}, {"factor", sparse_factor}, {"solve", sparse_solve}, {"solver", sparse_solver_name}, {"size", sparse_size}, {"indices", sparse_indices}, {"same", same_pattern}, {NULL, NULL}};
+  static const luaL_Reg sparse[] = {{"triplets", sparse_triplets},
+                                    {"add", sparse_add},
+                                    {"subtract", sparse_subtract},
+                                    {"hadamard", sparse_hadamard},
+                                    {"multiply", sparse_multiply},
+                                    {"kron", sparse_kron},
+                                    {"transpose", sparse_transpose},
+                                    {"scale", sparse_scale},
+                                    {"scale_rows", sparse_scale_rows},
+                                    {"scale_columns", sparse_scale_columns},
+                                    {"gram", sparse_gram},
+                                    {"apply", sparse_apply},
+                                    {"dense", sparse_dense},
+                                    {"cast", sparse_cast},
+                                    {"from_dense", sparse_from_dense},
+                                    {"incidence", sparse_incidence},
+                                    {"block", sparse_block},
+                                    {"index", sparse_index},
+                                    {"diagonal", sparse_diagonal},
+                                    {"trace", sparse_trace},
+                                    {"sum", sparse_sum},
+                                    {"norm", sparse_norm},
+                                    {"dirichlet", sparse_dirichlet},
+                                    {"load", sparse_load},
+                                    {"save", sparse_save},
+                                    {"factor", sparse_factor},
+                                    {"solve", sparse_solve},
+                                    {"solver", sparse_solver_name},
+                                    {"size", sparse_size},
+                                    {"indices", sparse_indices},
+                                    {"same", same_pattern},
+                                    {NULL, NULL}};
   lua_newtable(L);
   register_functions(L, b, lua_gettop(L), sparse);
   lua_setfield(L, core, "sparse");

@@ -41,6 +41,16 @@ static void spmv_run(const pl_call *call, pl_slot **out) {
   bool t = call->attrs[1].i;
   if (t && !pl_pattern_columns(call->c, p)) return;
   int64_t k = call->in[1]->rank == 2 ? call->in[1]->shape[1] : 1, n = out[0]->shape[0];
+  double work = n ? 2.0 * (double)p->nnz * (double)k / (double)n + 1 : 1;
+  const pl_runs *r = k == 1 && n >= PL_CSR_ROWS ? pl_pattern_runs(call->c, p, t) : NULL;
+  if (call->c->status) return;
+  if (r) {
+    csr_run_args b = {call->in[0]->data, call->in[1]->data, out[0]->data, r->start, r->first, r->off,
+                      r->from,           r->step,           r->n,         n};
+    pl_for(call->c, PL_KERNEL_OF(spmv_runs, out[0]->dtype), &b, (n + PL_CSR_ROWS - 1) / PL_CSR_ROWS, 1,
+           work * PL_CSR_ROWS);
+    return;
+  }
   csr_args a = {call->in[0]->data,
                 call->in[1]->data,
                 out[0]->data,
@@ -48,8 +58,7 @@ static void spmv_run(const pl_call *call, pl_slot **out) {
                 t ? p->row : p->col,
                 t ? p->ours : NULL,
                 k};
-  pl_for(call->c, PL_KERNEL_OF(spmv, out[0]->dtype), &a, n, 1,
-         n ? 2.0 * (double)p->nnz * (double)k / (double)n + 1 : 1);
+  pl_for(call->c, PL_KERNEL_OF(spmv, out[0]->dtype), &a, n, 1, work);
 }
 pl_value pl_spmv(pl_context *c, pl_value v, pl_value x, const pl_attr *attrs, bool transpose) {
   return v == PL_ZERO || x == PL_ZERO ? PL_ZERO
