@@ -88,8 +88,10 @@ int32_t *pl_ints_new(pl_context *c, int64_t n); /* room for n, and one more */
 /* Takes the array over; retains what is held. */
 pl_list *pl_list_new(pl_context *c, int64_t n, int32_t *data, int n_held, pl_pattern *const *held);
 /* For each of n 1-based index vectors, or PL_NONE for all (1 ... size[k]): its length, -1 for all; then their entries,
- * 0-based, one vector after another. `what` names the operation in errors. */
-pl_list *pl_list_indices(pl_context *c, const char *what, int n, const pl_value *index, const int64_t *size);
+ * 0-based, one vector after another. `what` names the operation in
+ * errors, `names` what each of them counts. */
+pl_list *pl_list_indices(pl_context *c, const char *what, int n, const char *const *names, const pl_value *index,
+                         const int64_t *size);
 
 /* Plans are remembered by the context, a bounded number of them; those with triples, which ops refer to, are interned
  * too. The returned reference is the caller's. a and b are patterns or lists, number one more whole number, as the kind
