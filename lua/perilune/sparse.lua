@@ -373,10 +373,6 @@ function Matrix.__index(a, key)
   core.fail(("a sparse matrix has no field or method '%s'"):format(tostring(key)))
 end
 
-function Matrix.__newindex(_, key)
-  core.fail(("a sparse matrix cannot be changed ('%s'): with_values and sums make new ones"):format(tostring(key)))
-end
-
 function Matrix.__tostring(a)
   local m, n = a:size()
   local lines = {("sparse {%d, %d}, %d entries, %s"):format(m, n, a.nnz, a.dtype)}
