@@ -126,6 +126,12 @@ describe("sparse algebra", function()
     for i = 1, 6 do for j = 1, 5 do assert.are.equal(a:item(i, j), A(i, j):item()) end end
   end)
 
+  it("has help", function()
+    local help = require "perilune.help"
+    assert.is_truthy(help.text(pl, "sparse.block"):find("list of rows", 1, true))
+    for name in pairs(sparse.Matrix) do assert.is_truthy(help.text(pl, "sparse.Matrix." .. name):find("\n", 1, true), name) end
+  end)
+
   it("fixed unknowns", function()
     local n = 6
     local K = sparse.diags({-1, 3, -1}, {-1, 0, 1}, n) + random(6, 6, 4)*0.1
@@ -156,29 +162,30 @@ local w6, w5, W65, W55 = rng:normal(6), rng:normal(5), rng:normal(6, 5), rng:nor
 local left, right = pl.tensor({1, 2, 3, 1}, {dtype = "i64"}), pl.tensor({2, 3, 4, 5}, {dtype = "i64"})
 local function weigh(M, W) return pl.sum(M:dense()^2*W) end
 -- Each makes a number of sparse matrices with values p.a and p.b, and vectors.
-local function make(p) return sparse.with_values(A, p.a), sparse.with_values(B, p.b) end
+local function first(p) return sparse.with_values(A, p.a) end
+local function make(p) return first(p), sparse.with_values(B, p.b) end
 local cases = {
   sum = function(p) local a, b = make(p); return weigh(a + b, W65) end,
   difference = function(p) local a, b = make(p); return weigh(a - b, W65) end,
   hadamard = function(p) local a, b = make(p); return weigh(a:hadamard(b), W65) end,
   product = function(p) local a, b = make(p); return weigh(a.T*b, W55) end,
-  scale = function(p) local a = make(p); return weigh(p.u[1]*a/p.v[1], W65) end,
+  scale = function(p) local a = first(p); return weigh(p.u[1]*a/p.v[1], W65) end,
   kron = function(p) local a, b = make(p); return pl.sum((sparse.kron(a, b)*pl.ones(25))^2) end,
-  apply = function(p) local a = make(p); return pl.sum((a*p.v)^2*w6) end,
-  apply_transposed = function(p) local a = make(p); return pl.sum((a.T*p.u)^2*w5) end,
-  apply_columns = function(p) local a = make(p); return pl.sum((a*p.M)^2) + pl.sum((a.T*(a*p.M))^2) end,
-  rows = function(p) local a = make(p); return weigh(a:scale_rows(p.u), W65) end,
-  columns = function(p) local a = make(p); return weigh(a:scale_columns(p.v), W65) end,
-  gram = function(p) local a = make(p); return weigh(a:gram(p.u), W55) end,
-  gram_blocks = function(p) local a = make(p); return weigh(a:gram(p.w), W55) end,
+  apply = function(p) local a = first(p); return pl.sum((a*p.v)^2*w6) end,
+  apply_transposed = function(p) local a = first(p); return pl.sum((a.T*p.u)^2*w5) end,
+  apply_columns = function(p) local a = first(p); return pl.sum((a*p.M)^2) + pl.sum((a.T*(a*p.M))^2) end,
+  rows = function(p) local a = first(p); return weigh(a:scale_rows(p.u), W65) end,
+  columns = function(p) local a = first(p); return weigh(a:scale_columns(p.v), W65) end,
+  gram = function(p) local a = first(p); return weigh(a:gram(p.u), W55) end,
+  gram_blocks = function(p) local a = first(p); return weigh(a:gram(p.w), W55) end,
   gram_constant = function(p) return weigh(A:gram(p.w), W55) + weigh(A:gram(p.u^2), W55) end,
   concat = function(p) local a, b = make(p); return weigh(sparse.concat{a, b}(6, ":") and sparse.concat({a, b})("4:9", ":"), W65) end,
   block = function(p) local a, b = make(p); return pl.sum((sparse.block{{a, 0}, {b, a}}*pl.concat{p.v, p.v})^2) end,
-  select = function(p) local a = make(p); return weigh(a("::-1", pl.tensor({2, 2, 5, 1, 3}, {dtype = "i64"})), W65) + pl.sum(a(2, ":")^3) end,
-  pick = function(p) local a = make(p); return pl.sum(a(left, right)^2) + a(2, 2)^3 + pl.sum(a(":", 3)^2*w6) end,
-  diag = function(p) local a = make(p); return pl.sum(a:diag(1)^2) + a("1:5", ":"):trace()^2 end,
-  sums = function(p) local a = make(p); return pl.sum(a:sum(1)^2*w5) + pl.sum(a:sum(2)^3) + a:sum()^2 end,
-  norms = function(p) local a = make(p); return a:norm()*p.u[2] + a:norm(1)^2 + a:norm("inf")^2 + a:norm("max")^2 end,
+  select = function(p) local a = first(p); return weigh(a("::-1", pl.tensor({2, 2, 5, 1, 3}, {dtype = "i64"})), W65) + pl.sum(a(2, ":")^3) end,
+  pick = function(p) local a = first(p); return pl.sum(a(left, right)^2) + a(2, 2)^3 + pl.sum(a(":", 3)^2*w6) end,
+  diag = function(p) local a = first(p); return pl.sum(a:diag(1)^2) + a("1:5", ":"):trace()^2 end,
+  sums = function(p) local a = first(p); return pl.sum(a:sum(1)^2*w5) + pl.sum(a:sum(2)^3) + a:sum()^2 end,
+  norms = function(p) local a = first(p); return a:norm()*p.u[2] + a:norm(1)^2 + a:norm("inf")^2 + a:norm("max")^2 end,
   dense = function(p) local a = sparse.from_dense(p.D, {pattern = S}); return pl.sum((a*p.v)^2) end,
   triplets = function(p) return weigh(sparse.triplets(left, right, p.v("1:4")^2, 6, 5), W65) end,
   diags = function(p) return weigh(sparse.diags({p.v, 1, p.v("2:")}, {0, -1, 1}, {6, 5}), W65) end,
