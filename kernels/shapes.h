@@ -214,6 +214,16 @@ typedef struct {
   int64_t k;
 } csr_args;
 
+/* The same for one column, of rows in runs: from row start[r] on, terms first[r] ... have the column of their row plus off,
+ * and the value from + step (row - start[r]). PL_CSR_ROWS of the n rows are one piece of work. */
+enum { PL_CSR_ROWS = 256 };
+typedef struct {
+  const void *v, *x;
+  void *y;
+  const int32_t *start, *first, *off, *from, *step;
+  int64_t runs, n;
+} csr_run_args;
+
 /* y_i = sum over t of p[first[t]] q[second[t]] */
 typedef struct {
   const void *p, *q;

@@ -9,6 +9,7 @@
 #include <lualib.h>
 
 #include "perilune.h"
+#include "sparse.h"
 #include "programs.h"
 
 enum { PL_SOURCES = 64, PL_LIST = 2 * PL_MAX_RANK };
@@ -105,6 +106,8 @@ int new_metatable(lua_State *L, binding *b, const luaL_Reg *functions); /* left 
 
 /* subscript.c: x(...) for the n subscripts from stack index `first`; t:at(...) */
 pl_value subscript(lua_State *L, binding *b, pl_value x, int first, int n);
+/* A(...): a sparse matrix, or, without a pattern, a tensor */
+pl_sparse subscript_sparse(lua_State *L, binding *b, pl_sparse a, int first, int n);
 void open_subscripts(lua_State *L, binding *b, int core);
 void open_constructors(lua_State *L, binding *b, int core); /* construct.c */
 void open_derivatives(lua_State *L, binding *b, int core);  /* derive.c */
