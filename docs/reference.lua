@@ -48,4 +48,5 @@ end
 assert(pl.minimize and pl.einsum)
 section("Functions", "", pl)
 section("Sparse matrices", "sparse.", pl.sparse)
+section("Networks", "nn.", pl.nn)
 section("Files", "io.", pl.io)

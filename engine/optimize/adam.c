@@ -56,7 +56,7 @@ static const pl_setting_info settings[] = {
     {"beta2", "memory of its square", 0.999, 0, BELOW_1, false, "0 or above and below 1"},
     {"epsilon", "added to the root of the square", 1e-8, 0, DBL_MAX, false, "0 or above"},
     {"decay", "weight decay: x shrinks by rate*decay*x a step", 0, 0, DBL_MAX, false, "0 or above"},
-    {NULL}};
+    {.name = NULL}};
 const pl_min_method pl_adam_method = {
     "adam",
     "a step of about the rate in each variable, whatever the gradient's size: rough or noisy functions, first steps",

@@ -394,7 +394,7 @@ static const pl_setting_info settings[] = {
     {"rtol", "stop when an iteration lowers the value by less than rtol*|value|", 1e-12, 0, INFINITY, false,
      "0 or above"},
     {"memory", "pairs of steps and gradients kept", 10, 1, MOST_MEMORY, true, "a whole number, 1 to 50"},
-    {NULL}};
+    {.name = NULL}};
 const pl_min_method pl_lbfgs_method = {
     "lbfgs",    "quasi-Newton with limited memory, line searches and bounds: the method for smooth functions",
     settings,   sizeof(lbfgs),

@@ -1,6 +1,6 @@
 /* optimizer.h: minimizes a function by asking its caller for evaluations. Whatever the method:
  *
- *   pl_optimizer *o = pl_optimizer_new(c, "lbfgs", (pl_setting[]){{"iterations", 50}, {NULL}}, n, x0, lower, upper);
+ *   pl_optimizer *o = pl_optimizer_new(c, "lbfgs", (pl_setting[]){{"iterations", 50}, {NULL, 0}}, n, x0, lower, upper);
  *   while ((x = pl_optimizer_ask(o))) { f = ...; pl_optimizer_tell(o, f, gradient); }
  *   ... pl_optimizer_report(o), pl_optimizer_free(o)
  *

@@ -13,12 +13,12 @@ local checked = {} -- name -> the op
 -- Does f work element by element? Seen at four numbers, alone and together: what sorts, sums or moves mixes them.
 local function works_elementwise(f)
   return pcall(core.pause, function()
-    local x = core.tensor{{0.75, -0.5}, {0.25, 0.625}}
+    local x = core.tensor({{0.75, -0.5}, {0.25, 0.625}}, {dtype = "f64"})
     local y = f(x)
     assert(y.dtype == "f64" and y.rank == 2 and y.count == 4)
     for i = 1, 2 do
       for j = 1, 2 do
-        local a, b = f(core.tensor(x:item(i, j))):item(), y:item(i, j)
+        local a, b = f(core.tensor(x:item(i, j), {dtype = "f64"})):item(), y:item(i, j)
         assert(a == b or (a ~= a and b ~= b))
       end
     end
@@ -104,8 +104,8 @@ end
 
 -- Glorot and Bengio 2010, eq. 16: uniform on +-sqrt(6/(n + m)); biases 0.
 local function new_dense(n, m, activation, stream)
-  local limit = math.sqrt(6/(n + m))
-  return setmetatable({weight = stream:uniform(n, m, {lo = -limit, hi = limit}), bias = core.zeros(m), activation = activation}, Dense)
+  local limit, bias = math.sqrt(6/(n + m)), core.zeros(m)
+  return setmetatable({weight = stream:uniform(n, m, {lo = -limit, hi = limit}):to(bias.dtype), bias = bias, activation = activation}, Dense)
 end
 
 --- A layer y = f(x W + b), x {..., n} -> y {..., m}: pl.nn.dense{n, m, activation = "tanh", seed = 1}. A module with the parameters weight
@@ -184,8 +184,9 @@ end
 -- The inputs as a matrix of points, {points, n}, and the shape of the points.
 local function points_of(net, ...)
   local n, given, args = net[1].weight.shape[1], select("#", ...), {...}
+  local single = net[1].weight.dtype == "f32" and {dtype = "f32"} or nil
   for k = 1, given do
-    if type(args[k]) == "number" then args[k] = core.tensor(args[k]) end
+    if type(args[k]) == "number" then args[k] = core.tensor(args[k], single) end
     if not core.is_tensor(args[k]) then core.fail(("%s: input %d is a tensor or a number, not %s"):format(describe_mlp(net), k, type(args[k]))) end
   end
   if given == 1 and n > 1 then
@@ -213,7 +214,12 @@ function Mlp:__call(...)
   if input then -- onto (-1, 1)
     local center, slope = {}, {}
     for k, pair in ipairs(input) do center[k], slope[k] = (pair[1] + pair[2])/2, 2/(pair[2] - pair[1]) end
-    if #input == 1 then x = (x - center[1])*slope[1] else x = (x - core.tensor(center))*core.tensor(slope) end
+    if #input == 1 then
+      x = (x - center[1])*slope[1]
+    else
+      local dtype = {dtype = x.dtype == "f32" and "f32" or "f64"}
+      x = (x - core.tensor(center, dtype))*core.tensor(slope, dtype)
+    end
   end
   for k = 1, #self do x = self[k](x) end
   if self.output_scale then x = x*self.output_scale end

@@ -78,7 +78,7 @@ static void test_scaling(void **state) {
   int64_t evaluations[3];
   for (int k = 0; k < 3; k++) {
     pl_optimizer *o;
-    const pl_setting p[] = {{"atol", 0}, {NULL}};
+    const pl_setting p[] = {{"atol", 0}, {NULL, 0}};
     pl_min_report r = minimize(c, &o, rosenbrock, &scales[k], 2, x0, NULL, NULL, p);
     evaluations[k] = r.evaluations;
     assert_true(r.converged);
@@ -131,7 +131,7 @@ static void test_bounds(void **state) {
       q->b[i] = hx - push; /* gradient at the solution: push */
     }
     pl_optimizer *o;
-    const pl_setting p[] = {{"rtol", 0}, {"atol", 1e-9}, {NULL}};
+    const pl_setting p[] = {{"rtol", 0}, {"atol", 1e-9}, {NULL, 0}};
     pl_min_report s = minimize(c, &o, evaluate_quadratic, q, n, x0, lo, hi, p);
     if (!s.converged) fail_msg("trial %d: %s after %lld", trial, s.message, (long long)s.evaluations);
     for (int i = 0; i < n; i++)
@@ -201,11 +201,13 @@ static void test_faults(void **state) {
   assert_int_equal(r.status, PL_MIN_LINE_SEARCH);
   assert_non_null(strstr(r.message, "check_grad"));
   pl_optimizer_free(o);
-  r = minimize(c, &o, rosenbrock, NULL, 2, (double[]){-1.2, 1}, NULL, NULL, (pl_setting[]){{"iterations", 3}, {NULL}});
+  r = minimize(c, &o, rosenbrock, NULL, 2, (double[]){-1.2, 1}, NULL, NULL,
+               (pl_setting[]){{"iterations", 3}, {NULL, 0}});
   assert_int_equal(r.status, PL_MIN_ITERATIONS);
   assert_int_equal(r.iterations, 3);
   pl_optimizer_free(o);
-  r = minimize(c, &o, rosenbrock, NULL, 2, (double[]){-1.2, 1}, NULL, NULL, (pl_setting[]){{"evaluations", 7}, {NULL}});
+  r = minimize(c, &o, rosenbrock, NULL, 2, (double[]){-1.2, 1}, NULL, NULL,
+               (pl_setting[]){{"evaluations", 7}, {NULL, 0}});
   assert_int_equal(r.status, PL_MIN_EVALUATIONS);
   assert_int_equal(r.evaluations, 7);
   pl_optimizer_free(o);
@@ -235,9 +237,9 @@ static void test_adam_steps(void **state) {
   (void)state;
   pl_context *c = pl_context_new();
   pl_optimizer *o;
-  const pl_setting plain[] = {{"rate", 0.05}, {"iterations", 20}, {NULL}};
+  const pl_setting plain[] = {{"rate", 0.05}, {"iterations", 20}, {NULL, 0}};
   const pl_setting decay[] = {{"rate", 0.05}, {"beta1", 0.8},     {"beta2", 0.95}, {"epsilon", 1e-6},
-                              {"decay", 0.1}, {"iterations", 20}, {NULL}};
+                              {"decay", 0.1}, {"iterations", 20}, {NULL, 0}};
   const struct {
     const pl_setting *settings;
     double x[2];
@@ -262,17 +264,17 @@ static void test_adam_ends(void **state) {
   pl_optimizer *o;
   /* bounds hold at every trial (minimize_by looks), and the solution is on them */
   pl_min_report r = minimize_by("adam", c, &o, hs5, NULL, 2, (double[]){0, 0}, (double[]){-0.5, -1.5}, (double[]){4, 3},
-                                (pl_setting[]){{"rate", 0.01}, {"iterations", 2000}, {"atol", 1e-7}, {NULL}});
+                                (pl_setting[]){{"rate", 0.01}, {"iterations", 2000}, {"atol", 1e-7}, {NULL, 0}});
   assert_int_equal(r.status, PL_MIN_GRADIENT);
   assert_true(r.best.x[0] == -0.5 && r.best.gradient_norm <= 1e-7);
   pl_optimizer_free(o);
   /* a step across the domain's end */
-  r = minimize_by("adam", c, &o, barrier, NULL, 1, (double[]){5}, NULL, NULL, (pl_setting[]){{"rate", 10}, {NULL}});
+  r = minimize_by("adam", c, &o, barrier, NULL, 1, (double[]){5}, NULL, NULL, (pl_setting[]){{"rate", 10}, {NULL, 0}});
   assert_int_equal(r.status, PL_MIN_DIVERGED);
   assert_true(!r.converged && r.best.x[0] == 5 && r.evaluations == 2);
   pl_optimizer_free(o);
   /* a rate changed on the way: the next steps are that long */
-  o = pl_optimizer_new(c, "adam", (pl_setting[]){{"rate", 0.5}, {NULL}}, 1, (double[]){4}, NULL, NULL);
+  o = pl_optimizer_new(c, "adam", (pl_setting[]){{"rate", 0.5}, {NULL, 0}}, 1, (double[]){4}, NULL, NULL);
   double x[3], slope = 1;
   for (int k = 0; k < 3; k++) {
     x[k] = *pl_optimizer_ask(o);
@@ -299,17 +301,17 @@ static void test_settings(void **state) {
   fails(c, "there is no method 'newton'; there are lbfgs, adam",
         pl_optimizer_new(c, "newton", NULL, 1, &x, NULL, NULL));
   fails(c, "adam has no option 'memory'; it has iterations, evaluations, atol, rate, beta1, beta2, epsilon, decay",
-        pl_optimizer_new(c, "adam", (pl_setting[]){{"memory", 3}, {NULL}}, 1, &x, NULL, NULL));
+        pl_optimizer_new(c, "adam", (pl_setting[]){{"memory", 3}, {NULL, 0}}, 1, &x, NULL, NULL));
   fails(c, "lbfgs: memory is a whole number, 1 to 50, not 51",
-        pl_optimizer_new(c, "lbfgs", (pl_setting[]){{"memory", 51}, {NULL}}, 1, &x, NULL, NULL));
+        pl_optimizer_new(c, "lbfgs", (pl_setting[]){{"memory", 51}, {NULL, 0}}, 1, &x, NULL, NULL));
   fails(c, "lbfgs: iterations is a whole number, 0 or above, not 2.5",
-        pl_optimizer_new(c, "lbfgs", (pl_setting[]){{"iterations", 2.5}, {NULL}}, 1, &x, NULL, NULL));
+        pl_optimizer_new(c, "lbfgs", (pl_setting[]){{"iterations", 2.5}, {NULL, 0}}, 1, &x, NULL, NULL));
   fails(c, "adam: rate is a positive number, not 0",
-        pl_optimizer_new(c, "adam", (pl_setting[]){{"rate", 0}, {NULL}}, 1, &x, NULL, NULL));
+        pl_optimizer_new(c, "adam", (pl_setting[]){{"rate", 0}, {NULL, 0}}, 1, &x, NULL, NULL));
   fails(c, "adam: beta1 is 0 or above and below 1, not 1",
-        pl_optimizer_new(c, "adam", (pl_setting[]){{"beta1", 1}, {NULL}}, 1, &x, NULL, NULL));
+        pl_optimizer_new(c, "adam", (pl_setting[]){{"beta1", 1}, {NULL, 0}}, 1, &x, NULL, NULL));
   fails(c, "adam: decay is 0 or above, not nan",
-        pl_optimizer_new(c, "adam", (pl_setting[]){{"decay", NAN}, {NULL}}, 1, &x, NULL, NULL));
+        pl_optimizer_new(c, "adam", (pl_setting[]){{"decay", NAN}, {NULL, 0}}, 1, &x, NULL, NULL));
   /* every method says what it is and has the limits that all have */
   for (int k = 0; pl_optimizer_method(k); k++) {
     const char *name = pl_optimizer_method(k);

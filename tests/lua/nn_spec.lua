@@ -51,6 +51,22 @@ describe("mlp", function()
     assert.are.same({4, 4, 2}, pl.nn.mlp{1, 8, 2}(X).shape)
   end)
 
+  it("may be f32", function()
+    local net = pl.with({dtype = "f32"}, function() return pl.nn.mlp{2, 4, 1, input = {{0, 1}, {0, 2}}, seed = 1} end)
+    for _, leaf in ipairs((pl.tree.leaves(net))) do assert.are.equal("f32", leaf.value.dtype) end
+    local x = pl.linspace(0, 1, 3)
+    local y = net(x:to "f32", 0.5)
+    assert.are.equal("f32", y.dtype)
+    local wide = pl.tree.map(function(t) return t:to "f64" end, net)
+    close(y:item(2), wide(x, 0.5):item(2), 1e-6)
+  end)
+
+  it("can be made in a traced function", function()
+    local x = pl.ones(3)
+    local function f(v) return pl.sum(pl.nn.mlp{1, 2, 1, activation = "softsign", output = "atan", seed = 1}(v)) end
+    same(f(x), pl.compile(f)(x))
+  end)
+
   it("prints its architecture", function()
     assert.are.equal("mlp 2 -> 20 -> 20 -> 1, tanh, output softplus, input (0, 1): 501 parameters",
       tostring(pl.nn.mlp{2, 20, 20, 1, output = "softplus", input = {0, 1}}))
