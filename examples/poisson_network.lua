@@ -35,7 +35,7 @@ local result = pl.minimize(function(p)
   local u = forward(p.k)
   return pl.mean(((u(at, at) - data)/sigma)^2)
 end, {k = k}, {
-  method = {{"adam", iterations = 300, rate = 5e-3}, {"lbfgs", iterations = 600}},
+  method = {{"adam", iterations = 300, rate = 5e-3}, {"lbfgs", iterations = 1000}},
   stop = function(it) return it.value < 1.5 end,        -- the discrepancy principle
 })
 

@@ -55,7 +55,8 @@ PL_API void pl_optimizer_free(pl_optimizer *o);
 PL_API const double *pl_optimizer_ask(pl_optimizer *o); /* where to evaluate; NULL when done */
 /* Returns whether an iteration was completed: the report's last point is then the new one. f and g may be NaN. */
 PL_API bool pl_optimizer_tell(pl_optimizer *o, double f, const double *gradient);
-/* Changes a setting on the way: a rate by schedule, say. False, and the error set, as in pl_optimizer_new. */
+/* Changes a setting on the way: a rate by schedule, say (what sizes memory is read at the start alone). False, and the
+ * error set, as in pl_optimizer_new. */
 PL_API bool pl_optimizer_set(pl_optimizer *o, const char *setting, double value);
 PL_API void pl_optimizer_stop(pl_optimizer *o);
 PL_API pl_min_report pl_optimizer_report(const pl_optimizer *o);
