@@ -30,7 +30,7 @@ local function row(what, mine, peer, ratio, right, target) rows[#rows + 1] = {wh
 local function least(t) table.sort(t, function(a, b) return a[2] < b[2] end); return t[1] end
 
 local quick = mode == "quick"
-local names = {"scalar40", "heat", "elementwise", "mlp20", "mlp256", "pinn", "trace1000", "families", "sparse"}
+local names = {"scalar40", "heat", "elementwise", "mlp20", "mlp256", "network", "pinn", "trace1000", "families", "sparse"}
 local alone
 for _, name in ipairs(names) do alone = alone or mode == name and name end
 local peer_version
@@ -171,6 +171,15 @@ local function net(name, what, against_torch, gradient, tangent, product)
 end
 function program.mlp20() net("mlp20", "network 3 x 20", "2", "2.2 of it", "2 of it", "4.5 of it") end
 function program.mlp256() net("mlp256", "network 3 x 256", "", "3 of it", "3 of it", "8 of it") end
+
+function program.network()
+  local m, p = measure("network", 1, {network = 2})
+  if not m then return end
+  local peer = p.network or {}
+  local right = apart(m, 2, p.network, 3, 2)
+  against("pl.nn.mlp 2-20-20-20-1, 10^4 points, value and gradient", m[1], peer[1], "PyTorch", right, "1")
+  against("pl.nn.mlp 2-20-20-20-1, 10^4 points, value and gradient", m[1], peer[2], "JAX", right)
+end
 
 function program.pinn()
   local m, p = measure("pinn", 1, {pinn = 2})
