@@ -13,12 +13,15 @@ typedef struct {
 
 enum { PL_REDUCE_BLOCK = 4096, PL_REDUCE_COLUMNS = 256 };
 
-/* Running along the middle axis of {outer, r, inner}; line i = outer*inner. */
+/* Running along the middle axis of {outer, r, inner}; i counts {outer, chunks of PL_SCAN_LINES}. z: the factors of a
+ * recurrence, or NULL. */
 typedef struct {
-  const void *x;
+  const void *x, *z;
   void *y;
   int64_t r, inner, reverse;
 } scan_args;
+
+enum { PL_SCAN_LINES = 8 };
 
 /* From lines of n numbers, `stride` apart, sums of q of them that are s apart: i counts {lines, blocks of rows of s, chunks
  * of columns}, with (rows + q - 1) columns <= PL_ROLLING_SPACE. */
@@ -30,12 +33,23 @@ typedef struct {
 
 enum { PL_ROLLING_SPACE = 2048, PL_ROLLING_WINDOW = 512 };
 
-/* Places along the middle axis of {outer, r, inner}; work: 2 r numbers with their places for each of {outer, inner}. */
+/* Places along the middle axis of {outer, r, inner}. */
 typedef struct {
   const void *x, *z;
-  int64_t *y, *work;
+  int64_t *y;
   int64_t r, inner, descending;
 } order_args;
+
+/* Places of those with `first` and more before them, `count` of them, along lines in chunks. from, to: r keys with their
+ * places for each line, in sorted runs. */
+typedef struct {
+  const void *x;
+  int64_t *y;
+  void *from, *to;
+  int64_t r, inner, descending, first, count, chunks, run;
+} sort_args;
+
+enum { PL_SORT_CHUNK = 1 << 14 };
 
 /* y[ys] (op) x[xs] over shape; row i of the axes before the last. */
 typedef struct {

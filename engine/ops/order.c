@@ -53,6 +53,8 @@ static void argmin_run(const pl_call *call, pl_slot **out) {
 
 /* ---- argsort: attributes axis, descending ---- */
 
+enum { FEW = 256 }; /* which are sorted as fast as searched */
+
 static bool argsort_shape(const pl_call *call, pl_spec *out) {
   const pl_slot *x = call->in[0];
   out->dtype = PL_I64;
@@ -64,17 +66,62 @@ static bool argsort_shape(const pl_call *call, pl_spec *out) {
   }
   return pl_axis(call, call->attrs[0].i, x->rank) >= 0;
 }
-static void argsort_run(const pl_call *call, pl_slot **out) {
+/* Places of those with `first` and more before them in the order along the axis: a few are selected, more are sorted
+ * in chunks which are merged in pairs, from both ends. There is one order, whoever does what. */
+static void find_order(const pl_call *call, pl_slot *out, int64_t first, int64_t count) {
   const pl_slot *x = call->in[0];
+  pl_context *c = call->c;
   int64_t outer, r, inner;
   pl_split_axis(x, pl_axis(call, call->attrs[0].i, x->rank), &outer, &r, &inner);
-  if (x->count == 0) return;
-  int64_t *work = pl_memory_new(call->c, 4 * (size_t)x->count * sizeof *work);
+  if (out->count == 0) return;
+  const int64_t lines = outer * inner, chunks = (r + PL_SORT_CHUNK - 1) / PL_SORT_CHUNK;
+  const size_t bytes = 2 * (size_t)x->count * sizeof(int64_t);
+  char *work = pl_memory_new(c, 2 * bytes);
   if (!work) return;
-  order_args a = {
-      .x = x->data, .y = out[0]->data, .work = work, .r = r, .inner = inner, .descending = call->attrs[1].i};
-  pl_for(call->c, PL_KERNEL_OF(argsort, x->dtype), &a, outer * inner, 1, 10 * (double)r * log2((double)r + 1));
-  pl_memory_free(call->c, work);
+  sort_args a = {.x = x->data, .y = out->data, .from = work, .to = work + bytes, .r = r, .inner = inner};
+  a.descending = call->attrs[1].i;
+  a.first = first;
+  a.count = count;
+  a.chunks = chunks;
+  if (r >= FEW && 4 * count < r) {
+    pl_for(c, PL_KERNEL_OF(select_places, x->dtype), &a, lines, 1, 4 * (double)r);
+  } else {
+    const double chunk = (double)(chunks > 1 ? PL_SORT_CHUNK : r);
+    pl_for(c, PL_KERNEL_OF(sort_chunks, x->dtype), &a, lines * chunks, 1, 4 * chunk * log2(chunk + 1));
+    for (a.run = PL_SORT_CHUNK; a.run < r; a.run *= 2) {
+      const int64_t pairs = (r + 2 * a.run - 1) / (2 * a.run);
+      pl_for(c, PL_KERNEL_OF(sort_merge, x->dtype), &a, lines * pairs * 2, 1, 4 * (double)a.run);
+      void *swap = a.from;
+      a.from = a.to;
+      a.to = swap;
+    }
+    const int64_t parts = (count + PL_SORT_CHUNK - 1) / PL_SORT_CHUNK;
+    if (chunks > 1) pl_for(c, PL_KERNEL_OF(sort_places, x->dtype), &a, lines * parts, 1, PL_SORT_CHUNK);
+  }
+  pl_memory_free(c, work);
+}
+static void argsort_run(const pl_call *call, pl_slot **out) {
+  find_order(call, out[0], 0, out[0]->count ? out[0]->shape[pl_axis(call, call->attrs[0].i, out[0]->rank)] : 0);
+}
+
+/* ---- select_places: attributes axis, descending, first, count ---- */
+
+static bool select_shape(const pl_call *call, pl_spec *out) {
+  if (!argsort_shape(call, out)) return false;
+  int axis = pl_axis(call, call->attrs[0].i, out->rank);
+  int64_t first = call->attrs[2].i, count = call->attrs[3].i, r = out->shape[axis];
+  out->shape[axis] = (int32_t)count;
+  if (first >= 0 && count >= 0 && count <= r && first <= r - count) return true;
+  pl_error(call->c, PL_ERROR_ARGUMENT, "%s: %lld elements from number %lld of %lld", call->op->name, (long long)count,
+           (long long)first + 1, (long long)r);
+  return false;
+}
+static void select_places_run(const pl_call *call, pl_slot **out) {
+  find_order(call, out[0], call->attrs[2].i, call->attrs[3].i);
+}
+static pl_value selected(pl_context *c, pl_value x, int64_t axis, bool descending, int64_t first, int64_t count) {
+  return pl_call1(c, PL_OP(select_places), x,
+                  (pl_attr[]){PL_INT(axis), PL_INT(descending), PL_INT(first), PL_INT(count)});
 }
 
 /* ---- searchsorted: sorted numbers, values; attribute right ---- */
@@ -121,6 +168,7 @@ static bool take_along_expand(pl_context *c, const pl_op *op, int n, const pl_va
     pl_shape_error(&call, "the index is i64, of the tensor's shape but along the axis");
     return false;
   }
+  if (x.rank == 1) return (out[0] = pl_call2(c, PL_OP(gather), in[0], in[1], &PL_INT(0))) != PL_NONE;
   int64_t outer, r, inner, shape[PL_MAX_RANK];
   pl_split_axis(&x, axis, &outer, &r, &inner);
   pl_value three = pl_reshape_to(c, in[1], 3, (int64_t[]){outer, index.shape[axis], inner});
@@ -154,8 +202,7 @@ static bool topk_expand(pl_context *c, const pl_op *op, int n, const pl_value *i
     pl_error(c, PL_ERROR_ARGUMENT, "%s: %lld of %d elements", op->name, (long long)attrs[0].i, s->shape[axis]);
     return false;
   }
-  pl_value places = pl_call1(c, PL_OP(argsort), in[0], (pl_attr[]){PL_INT(axis), PL_INT(!attrs[2].i)});
-  out[1] = pl_part(c, places, axis, 0, 1, attrs[0].i);
+  out[1] = selected(c, in[0], axis, !attrs[2].i, 0, attrs[0].i);
   out[0] = pl_call2(c, PL_OP(take_along), in[0], out[1], &PL_INT(axis));
   return out[0] != PL_NONE;
 }
@@ -195,10 +242,11 @@ static bool quantile(pl_context *c, const pl_op *op, pl_value v, double q, const
   }
   double place = q * (double)(n - 1);
   int64_t k = (int64_t)floor(place);
-  x = pl_call1(c, PL_OP(sort), x, (pl_attr[]){PL_INT(axis), PL_INT(0)});
-  pl_value lo = element(c, x, axis, k);
-  if (place > (double)k) {
-    pl_value step = PL_BINARY(sub, c, element(c, x, axis, k + 1), lo);
+  bool between = place > (double)k;
+  x = pl_call2(c, PL_OP(take_along), x, selected(c, x, axis, false, k, 1 + between), &PL_INT(axis));
+  pl_value lo = element(c, x, axis, 0);
+  if (between) {
+    pl_value step = PL_BINARY(sub, c, element(c, x, axis, 1), lo);
     lo = PL_BINARY(add, c, lo, PL_BINARY(mul, c, step, pl_like(c, lo, place - (double)k)));
   }
   out[0] = lo;
@@ -240,6 +288,12 @@ PL_SAMPLE(sorting) {
   if (!apart(c, r, k, s)) return false;
   s->attrs[0] = PL_INT(k == 2 ? 1 : -1);
   s->attrs[1] = PL_INT(k == 1);
+  return true;
+}
+PL_SAMPLE(selecting) {
+  if (!sorting_sample(c, r, k, s)) return false;
+  s->attrs[2] = PL_INT(k == 0 ? 2 : 0);
+  s->attrs[3] = PL_INT(k == 0 ? 3 : 1);
   return true;
 }
 PL_SAMPLE(along) {
@@ -299,6 +353,10 @@ pl_op pl_ops_order[] = {
             "1-based places in ascending order along an axis (the last by default), equals in theirs; NaN last",
             argsort_shape, sorting),
      .shapes = "{...} -> {...}, i64", .derivative = "none: places are whole numbers", .inputs = 1, .attrs = {ORDER}},
+    {PLACES(select_places, "count of argsort's places behind the first ones", select_shape, selecting),
+     .shapes = "{..., m, ...} -> {..., count, ...}, i64", .derivative = "none: places are whole numbers",
+     .source = "R. Floyd, R. Rivest, Communications of the ACM 18(3), 1975", .internal = true, .inputs = 1,
+     .attrs = {ORDER, {"first", PL_AS_INT, true, 0}, {"count", PL_AS_INT, true, 0}}},
     {PLACES(searchsorted,
             "1-based place in sorted x before which z belongs: behind those smaller, with right also behind its equals",
             searchsorted_shape, search),
