@@ -73,59 +73,57 @@ PL_FN void sort_run(item *x, int64_t n) {
       rank[l] += (key[j] < key[l]) | ((key[j] == key[l]) & (j < l));
   for (int64_t l = 0; l < n; l++) x[rank[l]] = (item){key[l], place[l]};
 }
+/* z where second is 1, else x: by a mask, for compilers make a branch of ?:, which is mispredicted half of the time. */
+PL_FN item pick(const item *x, const item *z, int64_t second) {
+  return *(const item *)((const char *)x + (((const char *)z - (const char *)x) & -second));
+}
+/* What is left of two runs: from x to p and from z to q. */
+typedef struct { const item *x, *z, *p, *q; } runs;
+PL_FN runs runs_of(const item *x, int64_t m, int64_t n) { return (runs){x, x + m, x + m - 1, x + m + n - 1}; }
+/* The first of them goes to y and the last to w. */
+PL_FN void merge_ends(runs *e, item *y, item *w) {
+  const int64_t second = e->z->key < e->x->key, first = e->q->key < e->p->key;
+  *y = pick(e->x, e->z, second);
+  *w = pick(e->q, e->p, first);
+  e->z += second;
+  e->x += 1 - second;
+  e->p -= first;
+  e->q -= 1 - first;
+}
+/* In as many steps from both ends as the shorter run has items neither is used up. */
 PL_FN void merge(const item *x, int64_t m, int64_t n, item *y) {
-  int64_t p = 0, q = m;
-  while (p < m && q < n) {
-    const int second = x[q].key < x[p].key;
-    *y++ = x[second ? q : p];
-    q += second;
-    p += !second;
+  runs e = runs_of(x, m, n);
+  const int64_t steps = m < n ? m : n;
+  item *w = y + m + n;
+  for (int64_t k = 0; k < steps; k++) merge_ends(&e, y++, --w);
+  while (e.x <= e.p && e.z <= e.q) {
+    const int64_t second = e.z->key < e.x->key;
+    *y++ = pick(e.x, e.z, second);
+    e.z += second;
+    e.x += 1 - second;
   }
-  while (p < m) *y++ = x[p++];
-  while (q < n) *y++ = x[q++];
+  while (e.x <= e.p) *y++ = *e.x++;
+  while (e.z <= e.q) *y++ = *e.z++;
 }
-/* The first and the last m of two runs of m: neither end meets the end of a run. */
-PL_FN void merge_up(const item *x, int64_t m, item *y) {
-  const item *z = x + m;
+/* Two pairs of runs of m, whose steps do not wait for each other. */
+PL_FN void merge_two(const item *x, int64_t m, item *y) {
+  runs e = runs_of(x, m, m), f = runs_of(x + 2*m, m, m);
+  item *v = y + 2*m, *w = y + 4*m;
   for (int64_t k = 0; k < m; k++) {
-    const int second = z->key < x->key;
-    y[k] = second ? *z : *x;
-    z += second;
-    x += !second;
+    merge_ends(&e, y + k, v - 1 - k);
+    merge_ends(&f, v + k, w - 1 - k);
   }
 }
-PL_FN void merge_down(const item *x, int64_t m, item *y) {
-  const item *z = x + 2*m - 1;
-  x += m - 1;
-  for (int64_t k = 2*m - 1; k >= m; k--) {
-    const int first = z->key < x->key;
-    y[k] = first ? *x : *z;
-    x -= first;
-    z -= !first;
-  }
-}
-/* Both at once: two chains of work that do not wait for each other. */
-PL_FN void merge_both(const item *x, int64_t m, item *y) {
-  const item *z = x + m, *p = x + m - 1, *q = x + 2*m - 1;
-  item *w = y + 2*m - 1;
-  for (int64_t k = 0; k < m; k++) {
-    const int second = z->key < x->key, first = q->key < p->key;
-    *y++ = second ? *z : *x;
-    *w-- = first ? *p : *q;
-    z += second;
-    x += !second;
-    p -= first;
-    q -= !first;
-  }
-}
-/* Sorted runs until they are as long as `end`, between x and y; where they are. */
-PL_FN item *sort_items(item *x, item *y, int64_t n, int64_t end) {
-  for (int64_t k = 0; k < n; k += RUN) sort_run(x + k, n - k < RUN ? n - k : RUN);
-  for (int64_t run = RUN; run < end; run *= 2) {
-    for (int64_t k = 0; k < n; k += 2*run) {
-      const int64_t left = n - k;
-      if (left >= 2*run) merge_both(x + k, run, y + k);
-      else merge(x + k, left < run ? left : run, left, y + k);
+/* Sorted runs until all are one, between x and y; where that is. */
+PL_FN item *sort_items(item *x, item *y, int64_t n) {
+  int64_t k = 0;
+  for (; k + RUN <= n; k += RUN) sort_run(x + k, RUN);
+  if (k < n) sort_run(x + k, n - k);
+  for (int64_t run = RUN; run < n; run *= 2) {
+    for (k = 0; k + 4*run <= n; k += 4*run) merge_two(x + k, run, y + k);
+    for (; k < n; k += 2*run) {
+      const int64_t left = n - k, m = left < run ? left : run;
+      merge(x + k, m, left - m < run ? left - m : run, y + k);
     }
     item *swap = x;
     x = y;
@@ -134,51 +132,82 @@ PL_FN item *sort_items(item *x, item *y, int64_t n, int64_t end) {
   return x;
 }
 
-typedef sort_args sort_chunks_args, sort_merge_args, sort_places_args, select_places_args;
+typedef sort_args sort_lines_args, sort_sample_args, sort_classify_args, sort_scatter_args, sort_buckets_args,
+    select_places_args;
 PL_FN const real *line_of(const sort_args *a, int64_t i) {
   return (const real *)a->x + i/a->inner*a->r*a->inner + i % a->inner;
 }
-PL_FN void put_places(const sort_args *a, int64_t i, const item *x, int64_t lo, int64_t hi) {
+/* Those wanted of items lo .. lo + n - 1 of line i's order. */
+PL_FN void put_places(const sort_args *a, int64_t i, const item *x, int64_t lo, int64_t n) {
   int64_t *y = a->y + i/a->inner*a->count*a->inner + i % a->inner;
-  for (int64_t k = lo; k < hi; k++) y[k*a->inner] = x[k].place;
+  const int64_t k0 = a->first > lo ? a->first - lo : 0, k1 = a->first + a->count - lo;
+  for (int64_t k = k0; k < n && k < k1; k++) y[(lo + k - a->first)*a->inner] = x[k].place;
 }
-/* i counts {line, chunk}; after that, as after an even number of passes, items are where they were. */
-PL_ROW_KERNEL(sort_chunks) {
-  const int64_t line = i/a.chunks, lo = i % a.chunks*PL_SORT_CHUNK;
-  const int64_t n = a.r - lo < PL_SORT_CHUNK ? a.r - lo : PL_SORT_CHUNK;
-  const real *x = line_of(&a, line);
-  item *from = (item *)a.from + line*a.r + lo;
-  for (int64_t k = 0; k < n; k++) from[k] = (item){order_key(x[(lo + k)*a.inner], a.descending), lo + k + 1};
-  const item *y = sort_items(from, (item *)a.to + line*a.r + lo, n, a.chunks > 1 ? PL_SORT_CHUNK : n);
-  if (a.chunks == 1) put_places(&a, line, y + a.first, 0, a.count);
+PL_FN item item_of(const sort_args *a, const real *x, int64_t k) {
+  return (item){order_key(x[k*a->inner], a->descending), k + 1};
 }
-/* i counts {line, pair of runs, end to begin from} */
-PL_ROW_KERNEL(sort_merge) {
-  const int64_t pairs = (a.r + 2*a.run - 1)/(2*a.run), down = i % 2, lo = i/2 % pairs*2*a.run;
-  const int64_t at = i/2/pairs*a.r + lo, left = a.r - lo;
-  const item *x = (const item *)a.from + at;
-  item *y = (item *)a.to + at;
-  if (left < 2*a.run) {
-    if (!down) merge(x, left < a.run ? left : a.run, left, y);
-  } else if (down) merge_down(x, a.run, y);
-  else merge_up(x, a.run, y);
+PL_ROW_KERNEL(sort_lines) {
+  const real *x = line_of(&a, i);
+  item *from = (item *)a.from + i*a.r;
+  for (int64_t k = 0; k < a.r; k++) from[k] = item_of(&a, x, k);
+  put_places(&a, i, sort_items(from, (item *)a.to + i*a.r, a.r), 0, a.r);
 }
-/* i counts {line, chunk of those wanted} */
-PL_ROW_KERNEL(sort_places) {
-  const int64_t chunks = (a.count + PL_SORT_CHUNK - 1)/PL_SORT_CHUNK, lo = i % chunks*PL_SORT_CHUNK;
-  const int64_t hi = lo + PL_SORT_CHUNK < a.count ? lo + PL_SORT_CHUNK : a.count;
-  put_places(&a, i/chunks, (const item *)a.from + i/chunks*a.r + a.first, lo, hi);
+/* Evenly, but with no period. */
+PL_FN int64_t sampled(int64_t j, int64_t n) {
+  return (int64_t)(((uint64_t)(uint32_t)((uint64_t)j*0x9E3779B97F4A7C15u >> 32)*(uint64_t)n) >> 32);
+}
+
+/* A long line, a.line: its items go to buckets between keys of a sample (W. Frazer, A. McKellar, Samplesort, Journal of
+ * the ACM 17(3), 1970), in blocks, each of which knows where its part of a bucket begins; then buckets are sorted. */
+PL_ROW_KERNEL(sort_sample) { /* keys between buckets, as a tree: the children of j are 2j and 2j + 1 */
+  const real *x = line_of(&a, a.line);
+  const int64_t m = a.buckets*PL_SORT_OVERSAMPLING;
+  item *s = (item *)a.from;
+  for (int64_t j = 0; j < m; j++) s[j] = item_of(&a, x, sampled(j, a.r));
+  s = sort_items(s, (item *)a.to, m);
+  int64_t k = 1;
+  for (int64_t level = a.buckets/2; level >= 1; level /= 2)
+    for (int64_t j = level; j < a.buckets; j += 2*level) a.tree[k++] = s[j*PL_SORT_OVERSAMPLING].key;
+  (void)i;
+}
+PL_ROW_KERNEL(sort_classify) { /* i: a block */
+  const real *x = line_of(&a, a.line);
+  const int64_t lo = i*a.block, hi = lo + a.block < a.r ? lo + a.block : a.r;
+  int64_t *count = a.counts + i*a.buckets;
+  for (int64_t b = 0; b < a.buckets; b++) count[b] = 0;
+  for (int64_t k = lo; k < hi; k += WIDTH) {
+    int64_t key[WIDTH], at[WIDTH];
+    const int64_t n = hi - k < WIDTH ? hi - k : WIDTH;
+    for (int64_t l = 0; l < WIDTH; l++) {
+      key[l] = order_key(x[(k + (l < n ? l : 0))*a.inner], a.descending);
+      at[l] = 1;
+    }
+    for (int64_t level = 1; level < a.buckets; level *= 2)
+      _Pragma("omp simd") for (int64_t l = 0; l < WIDTH; l++) at[l] = 2*at[l] + (a.tree[at[l]] < key[l]);
+    for (int64_t l = 0; l < n; l++) {
+      const int64_t b = at[l] - a.buckets;
+      a.bucket[k + l] = (uint16_t)b;
+      count[b]++;
+    }
+  }
+}
+PL_ROW_KERNEL(sort_scatter) { /* i: a block; its counts are now where it begins in each bucket */
+  const real *x = line_of(&a, a.line);
+  const int64_t lo = i*a.block, hi = lo + a.block < a.r ? lo + a.block : a.r;
+  int64_t *start = a.counts + i*a.buckets;
+  for (int64_t k = lo; k < hi; k++) ((item *)a.from)[start[a.bucket[k]]++] = item_of(&a, x, k);
+}
+PL_ROW_KERNEL(sort_buckets) { /* i: a bucket, which ends where its last block has ended */
+  const int64_t *end = a.counts + (a.blocks - 1)*a.buckets, lo = i ? end[i - 1] : 0, n = end[i] - lo;
+  put_places(&a, a.line, sort_items((item *)a.from + lo, (item *)a.to + lo, n), lo, n);
 }
 
 /* Selection: most items lie outside of two keys of a sample, between which those wanted are to be expected (R. Floyd,
  * R. Rivest, Expected time bounds for selection, CACM 18(3), 1975). What is found does not depend on the sample. */
 enum { NARROWED = 512 };
-PL_FN int64_t sampled(int64_t j, int64_t n) { /* evenly, but with no period */
-  return (int64_t)(((uint64_t)(uint32_t)((uint64_t)j*0x9E3779B97F4A7C15u >> 32)*(uint64_t)n) >> 32);
-}
 /* The keys lo and hi around those with `first` to `last` of n before them, from m sampled keys in s, s + m free. */
 PL_FN void bracket(item *s, int64_t m, int64_t n, int64_t first, int64_t last, int64_t *lo, int64_t *hi) {
-  const item *y = sort_items(s, s + m, m, m);
+  const item *y = sort_items(s, s + m, m);
   const double p = (double)first/(double)n, q = (double)last/(double)n, size = (double)m;
   const double l = p*size - 4*(double)sqrt(size*p*(1 - p)) - 1, h = q*size + 4*(double)sqrt(size*q*(1 - q)) + 1;
   *lo = l < 0 ? INT64_MIN : y[(int64_t)l].key;
@@ -189,28 +218,29 @@ PL_FN int64_t sample_size(int64_t n) {
   return (int64_t)(c*c);
 }
 /* The items of the line between both keys; counts those before them. */
-PL_FN int64_t gather_between(const sort_args *a, const real *x, int64_t lo, int64_t hi, item *w, int64_t *below) {
-  int64_t n = 0, k = 0;
-  *below = 0;
-  for (; k + WIDTH <= a->r; k += WIDTH) {
-    int64_t key[WIDTH], under = 0, inside = 0;
-    _Pragma("omp simd reduction(+ : under, inside)") for (int64_t l = 0; l < WIDTH; l++) {
-      key[l] = order_key(x[(k + l)*a->inner], a->descending);
-      under += key[l] < lo;
-      inside += (key[l] >= lo) & (key[l] <= hi);
+PL_FN int64_t gather_apart(const sort_args *a, const real *x, int64_t step, int64_t lo, int64_t hi, item *w, int64_t *below) {
+  int64_t n = 0, under = 0;
+  for (int64_t k = 0; k < a->r; k += WIDTH) {
+    int64_t key[WIDTH], inside = 0;
+    const int64_t m = a->r - k < WIDTH ? a->r - k : WIDTH;
+    if (m == WIDTH)
+      for (int64_t l = 0; l < WIDTH; l++) key[l] = order_key(x[(k + l)*step], a->descending);
+    else
+      for (int64_t l = 0; l < WIDTH; l++) key[l] = order_key(x[(k + (l < m ? l : 0))*step], a->descending);
+    for (int64_t l = 0; l < WIDTH; l++) {
+      under += (key[l] < lo) & (l < m);
+      inside |= (key[l] >= lo) & (key[l] <= hi);
     }
-    *below += under;
-    for (int64_t l = 0; inside && l < WIDTH; l++) {
+    for (int64_t l = 0; inside && l < m; l++) {
       w[n] = (item){key[l], k + l + 1};
       n += (key[l] >= lo) & (key[l] <= hi);
     }
   }
-  for (; k < a->r; k++) {
-    w[n] = (item){order_key(x[k*a->inner], a->descending), k + 1};
-    *below += w[n].key < lo;
-    n += (w[n].key >= lo) & (w[n].key <= hi);
-  }
+  *below = under;
   return n;
+}
+PL_FN int64_t gather_between(const sort_args *a, const real *x, int64_t lo, int64_t hi, item *w, int64_t *below) {
+  return a->inner == 1 ? gather_apart(a, x, 1, lo, hi, w, below) : gather_apart(a, x, a->inner, lo, hi, w, below);
 }
 /* i: a line */
 PL_ROW_KERNEL(select_places) {
@@ -244,7 +274,7 @@ PL_ROW_KERNEL(select_places) {
     n = inside;
     first -= below;
   }
-  put_places(&a, i, sort_items(w, s, n, n) + first, 0, a.count);
+  put_places(&a, i, sort_items(w, s, n), a.first - first, n);
 }
 
 /* How many of the r sorted numbers of x lie before z_i (or at it: descending). */

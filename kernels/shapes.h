@@ -40,16 +40,19 @@ typedef struct {
   int64_t r, inner, descending;
 } order_args;
 
-/* Places of those with `first` and more before them, `count` of them, along lines in chunks. from, to: r keys with their
- * places for each line, in sorted runs. */
+/* Places of those with `first` and more before them in the order along the middle axis of {outer, r, inner}, `count` of
+ * them. from, to: r keys with their places for each line, or for the line that is sorted in buckets: tree, the keys
+ * between these; bucket {r}; counts {blocks, buckets}. */
 typedef struct {
   const void *x;
   int64_t *y;
   void *from, *to;
-  int64_t r, inner, descending, first, count, chunks, run;
+  int64_t r, inner, descending, first, count;
+  int64_t line, block, blocks, buckets, *tree, *counts;
+  uint16_t *bucket;
 } sort_args;
 
-enum { PL_SORT_CHUNK = 1 << 14 };
+enum { PL_SORT_LONG = 1 << 14, PL_SORT_BUCKETS = 1024, PL_SORT_OVERSAMPLING = 8 };
 
 /* y[ys] (op) x[xs] over shape; row i of the axes before the last. */
 typedef struct {
@@ -115,6 +118,18 @@ typedef struct {
   const void *p[2];
   int64_t one[2];
 } random_args;
+
+/* Permutations of 1 .. n by a Philox stream: y {positions, n}; or of the first position, in blocks and buckets: bucket {n},
+ * counts {blocks, buckets}. */
+typedef struct {
+  int64_t *y;
+  uint64_t seed, stream;
+  const int64_t *positions;
+  int64_t n, block, blocks, buckets, *counts;
+  uint16_t *bucket;
+} shuffle_args;
+
+enum { PL_SHUFFLE_LONG = 1 << 14, PL_SHUFFLE_BUCKETS = 256 };
 
 /* One axis of a convolution. Output j (of count) stands at out_first + j*out_stride of y's `out` elements and reads x, which
  * is 0 beyond its `in` elements, at first + (j + shift)*stride + phase for each tap: shift <= reach, phase < phases. Outputs

@@ -66,38 +66,48 @@ static bool argsort_shape(const pl_call *call, pl_spec *out) {
   }
   return pl_axis(call, call->attrs[0].i, x->rank) >= 0;
 }
-/* Places of those with `first` and more before them in the order along the axis: a few are selected, more are sorted
- * in chunks which are merged in pairs, from both ends. There is one order, whoever does what. */
+/* A long line in buckets of about a thousand. There is one order, whoever does what. */
+static void sort_line(pl_context *c, pl_dtype dtype, sort_args *a) {
+  const double per_block = (double)a->block * 20, bucket = (double)(a->r / a->buckets);
+  pl_for(c, PL_KERNEL_OF(sort_sample, dtype), a, 1, 1, 0);
+  pl_for(c, PL_KERNEL_OF(sort_classify, dtype), a, a->blocks, 1, per_block);
+  pl_bucket_starts(a->counts, a->blocks, a->buckets);
+  pl_for(c, PL_KERNEL_OF(sort_scatter, dtype), a, a->blocks, 1, per_block);
+  pl_for(c, PL_KERNEL_OF(sort_buckets, dtype), a, a->buckets, 1, 4 * bucket * log2(bucket));
+}
+static void sort_long_lines(pl_context *c, pl_dtype dtype, sort_args *a, int64_t lines) {
+  a->buckets = 16;
+  while (a->buckets < PL_SORT_BUCKETS && a->buckets * 2 * PL_SORT_BUCKETS <= a->r) a->buckets *= 2;
+  a->block = (a->r + 63) / 64;
+  a->blocks = (a->r + a->block - 1) / a->block;
+  a->tree = pl_memory_new(c, (size_t)(a->buckets * (1 + a->blocks)) * sizeof *a->tree);
+  a->bucket = pl_memory_new(c, (size_t)a->r * sizeof *a->bucket);
+  if (a->tree && a->bucket) {
+    a->counts = a->tree + a->buckets;
+    for (a->line = 0; a->line < lines && !c->status; a->line++) sort_line(c, dtype, a);
+  }
+  pl_memory_free(c, a->tree);
+  pl_memory_free(c, a->bucket);
+}
+
+/* Places of those with `first` and more before them in the order along the axis. */
 static void find_order(const pl_call *call, pl_slot *out, int64_t first, int64_t count) {
   const pl_slot *x = call->in[0];
+  const pl_dtype dtype = (pl_dtype)x->dtype;
   pl_context *c = call->c;
-  int64_t outer, r, inner;
-  pl_split_axis(x, pl_axis(call, call->attrs[0].i, x->rank), &outer, &r, &inner);
+  sort_args a = {.x = x->data, .y = out->data, .descending = call->attrs[1].i, .first = first, .count = count};
+  int64_t outer;
+  pl_split_axis(x, pl_axis(call, call->attrs[0].i, x->rank), &outer, &a.r, &a.inner);
   if (out->count == 0) return;
-  const int64_t lines = outer * inner, chunks = (r + PL_SORT_CHUNK - 1) / PL_SORT_CHUNK;
-  const size_t bytes = 2 * (size_t)x->count * sizeof(int64_t);
+  const bool few = a.r >= FEW && 4 * count < a.r, in_buckets = !few && a.r > PL_SORT_LONG;
+  const size_t items = (size_t)(in_buckets ? a.r : x->count), bytes = 2 * items * sizeof(int64_t);
   char *work = pl_memory_new(c, 2 * bytes);
   if (!work) return;
-  sort_args a = {.x = x->data, .y = out->data, .from = work, .to = work + bytes, .r = r, .inner = inner};
-  a.descending = call->attrs[1].i;
-  a.first = first;
-  a.count = count;
-  a.chunks = chunks;
-  if (r >= FEW && 4 * count < r) {
-    pl_for(c, PL_KERNEL_OF(select_places, x->dtype), &a, lines, 1, 4 * (double)r);
-  } else {
-    const double chunk = (double)(chunks > 1 ? PL_SORT_CHUNK : r);
-    pl_for(c, PL_KERNEL_OF(sort_chunks, x->dtype), &a, lines * chunks, 1, 4 * chunk * log2(chunk + 1));
-    for (a.run = PL_SORT_CHUNK; a.run < r; a.run *= 2) {
-      const int64_t pairs = (r + 2 * a.run - 1) / (2 * a.run);
-      pl_for(c, PL_KERNEL_OF(sort_merge, x->dtype), &a, lines * pairs * 2, 1, 4 * (double)a.run);
-      void *swap = a.from;
-      a.from = a.to;
-      a.to = swap;
-    }
-    const int64_t parts = (count + PL_SORT_CHUNK - 1) / PL_SORT_CHUNK;
-    if (chunks > 1) pl_for(c, PL_KERNEL_OF(sort_places, x->dtype), &a, lines * parts, 1, PL_SORT_CHUNK);
-  }
+  a.from = work;
+  a.to = work + bytes;
+  if (in_buckets) sort_long_lines(c, dtype, &a, outer * a.inner);
+  else if (few) pl_for(c, PL_KERNEL_OF(select_places, dtype), &a, outer * a.inner, 1, 4 * (double)a.r);
+  else pl_for(c, PL_KERNEL_OF(sort_lines, dtype), &a, outer * a.inner, 1, 10 * (double)a.r * log2((double)a.r + 1));
   pl_memory_free(c, work);
 }
 static void argsort_run(const pl_call *call, pl_slot **out) {

@@ -255,7 +255,7 @@ return function(methods, draw_numbers, state_of)
   function methods:permutation(x)
     local s = state_of(self, "permutation")
     local n, at = population("permutation", x)
-    return at(core.argsort(draw_numbers(s, "uniform", {n}, n, 0, 1)))
+    return at(draw_numbers(s, "permutation", {n}, n))
   end
 
   --- k of the numbers 1 to n, or of a tensor's entries along its first axis: rng:choice(n, k), rng:choice(x, k, {replace = false}) for
