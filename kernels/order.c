@@ -59,7 +59,7 @@ PL_FN int64_t order_key(real x, int64_t descending) {
 
 /* Numbers with their places, compared by their keys; equals stay in their order. */
 typedef struct { int64_t key, place; } item;
-enum { RUN = 16, WIDTH = 16 };
+enum { RUN = 16, WIDTH = 32 };
 
 /* Runs of RUN items: the rank of each is the number of those before it, which takes no branch. */
 PL_FN void sort_run(item *x, int64_t n) {
@@ -209,7 +209,7 @@ enum { NARROWED = 512 };
 PL_FN void bracket(item *s, int64_t m, int64_t n, int64_t first, int64_t last, int64_t *lo, int64_t *hi) {
   const item *y = sort_items(s, s + m, m);
   const double p = (double)first/(double)n, q = (double)last/(double)n, size = (double)m;
-  const double l = p*size - 4*(double)sqrt(size*p*(1 - p)) - 1, h = q*size + 4*(double)sqrt(size*q*(1 - q)) + 1;
+  const double l = p*size - 3*(double)sqrt(size*p*(1 - p)) - 1, h = q*size + 3*(double)sqrt(size*q*(1 - q)) + 1;
   *lo = l < 0 ? INT64_MIN : y[(int64_t)l].key;
   *hi = h >= size - 1 ? INT64_MAX : y[(int64_t)h + 1].key;
 }
@@ -219,22 +219,22 @@ PL_FN int64_t sample_size(int64_t n) {
 }
 /* The items of the line between both keys; counts those before them. */
 PL_FN int64_t gather_apart(const sort_args *a, const real *x, int64_t step, int64_t lo, int64_t hi, item *w, int64_t *below) {
-  int64_t n = 0, under = 0;
-  for (int64_t k = 0; k < a->r; k += WIDTH) {
-    int64_t key[WIDTH], inside = 0;
-    const int64_t m = a->r - k < WIDTH ? a->r - k : WIDTH;
-    if (m == WIDTH)
-      for (int64_t l = 0; l < WIDTH; l++) key[l] = order_key(x[(k + l)*step], a->descending);
-    else
-      for (int64_t l = 0; l < WIDTH; l++) key[l] = order_key(x[(k + (l < m ? l : 0))*step], a->descending);
-    for (int64_t l = 0; l < WIDTH; l++) {
-      under += (key[l] < lo) & (l < m);
-      inside |= (key[l] >= lo) & (key[l] <= hi);
+  int64_t n = 0, k = 0, under = 0;
+  for (; k + WIDTH <= a->r; k += WIDTH) {
+    int64_t key[WIDTH], after = 0, behind = 0;
+    _Pragma("omp simd reduction(+ : after, behind)") for (int64_t l = 0; l < WIDTH; l++) {
+      key[l] = order_key(x[(k + l)*step], a->descending);
+      after += key[l] >= lo;
+      behind += key[l] > hi;
     }
-    for (int64_t l = 0; inside && l < m; l++) {
-      w[n] = (item){key[l], k + l + 1};
-      n += (key[l] >= lo) & (key[l] <= hi);
-    }
+    under += WIDTH - after;
+    for (int64_t l = 0; behind < after && l < WIDTH; l++)
+      if (key[l] >= lo && key[l] <= hi) w[n++] = (item){key[l], k + l + 1};
+  }
+  for (; k < a->r; k++) {
+    w[n] = item_of(a, x, k);
+    under += w[n].key < lo;
+    n += (w[n].key >= lo) & (w[n].key <= hi);
   }
   *below = under;
   return n;

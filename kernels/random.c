@@ -46,10 +46,15 @@ typedef struct {
 PL_FN void take_lanes(const random_args *a, int64_t i, lanes *l) {
   l->lo = i*N;
   l->n = a->n - l->lo < N ? (int)(a->n - l->lo) : N;
-  for (int k = 0; k < N; k++) {
-    const int64_t j = l->lo + (k < l->n ? k : l->n - 1);
-    const uint64_t at = a->positions ? (uint64_t)a->positions[j / a->count] + (uint64_t)(j % a->count) : a->position + (uint64_t)j;
-    l->counter[k] = at & 0xfffffffffffffu;
+  const uint64_t below = 0xfffffffffffffu, first = a->position + (uint64_t)l->lo;
+  const int64_t last = l->n - 1;
+  if (a->positions) {
+    for (int64_t k = 0; k < N; k++) {
+      const int64_t j = l->lo + (k < last ? k : last);
+      l->counter[k] = ((uint64_t)a->positions[j/a->count] + (uint64_t)(j % a->count)) & below;
+    }
+  } else {
+    LANES(k) l->counter[k] = (first + (uint64_t)(k < last ? k : last)) & below;
   }
 }
 PL_FN uint64_t call_of(uint64_t counter, int call) { return counter | (uint64_t)call << 52; }
