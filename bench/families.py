@@ -42,6 +42,7 @@ for n in (1000, 1000000):
     images = hashed(sizes[0] * sizes[1] * sizes[2] * sizes[3], 0.6180339887498949).reshape(sizes)
     weights = hashed(18 * sizes[1] ** 2, 0.7320508075688772).reshape(2 * sizes[1], sizes[1], 3, 3)
     images32, weights32 = images.float(), weights.float()
+    steps = near.clone().requires_grad_()
     active = [t.clone().requires_grad_() for t in (images, weights, images32, weights32)]
     field = x[: 992 if m == 32 else n].reshape(-1, m).numpy()
     shape, mean = torch.full((n,), 2.5), torch.full((n,), 3.0)
@@ -52,6 +53,8 @@ for n in (1000, 1000000):
     V = hashed(m * m, 0.2360679774997898).reshape(1, 1, m, m)
     points = torch.stack([2 * hashed(n, 0.7320508075688772) - 1, 2 * x - 1], -1).reshape(1, 1, n, 2)
     knots = np.linspace(0, 1, m)
+
+    generator = np.random.default_rng(1)
 
     def bent(V, points):
         return torch.nn.functional.grid_sample(V, points, align_corners=True)
@@ -82,6 +85,7 @@ for n in (1000, 1000000):
         "einsum_rows": lambda: torch.einsum("ij,ij->i", rows, rows),
         "cumsum": lambda: torch.cumsum(x, 0),
         "cumprod": lambda: torch.cumprod(near, 0),
+        "cumprod_gradient": lambda: torch.autograd.grad(torch.cumprod(steps, 0).sum(), steps)[0],
         "median": lambda: torch.quantile(x, 0.5) if n == 1000 else torch.kthvalue(x, n // 2)[0],
         "topk": lambda: torch.topk(x, 10)[0],
         "searchsorted": lambda: torch.searchsorted(ordered, x) + 1,
@@ -103,6 +107,7 @@ for n in (1000, 1000000):
         "cholesky": lambda: torch.linalg.cholesky(S),
         "uniform": lambda: torch.rand(n),
         "normal": lambda: torch.randn(n),
+        "permutation": (lambda: torch.randperm(n) + 1, lambda: generator.permutation(n) + 1),
         "gamma": lambda: torch._standard_gamma(shape),
         "poisson": lambda: torch.poisson(mean),
         "qr": lambda: torch.linalg.qr(M)[1],

@@ -283,6 +283,30 @@ describe("variates", function()
     same(pl.grad(function(t) return pl.sum(pl.rng(7):permutation(t)*y) end)(x)(k), y)
     same(pl.sort(rng:permutation(1000)), pl.arange(1, 1000, 1, {dtype = "i64"}))
     assert.are.same({0}, rng:permutation(0).shape)
+    assert.are.same({1}, rng:permutation(1):totable())
+  end)
+
+  it("long permutations go through buckets: each number once, and where it stands does not tell which it is", function()
+    local many = 40000
+    local k, all = pl.rng(6):permutation(many), pl.arange(1, many, 1, {dtype = "i64"})
+    same(pl.sort(k), all)
+    pl.with({threads = 1}, function() same(pl.rng(6):permutation(many), k) end)
+    -- how many of each 200 neighbours are of each 200th of the numbers: 200 of 200 x 200 cells each, a little less free
+    local cell = pl.floor((pl.arange(1, many) - 1)/200)*200 + pl.floor((k:to("f64") - 1)/200) + 1
+    local x = pl.sum((pl.bincount(cell:to("i64"), many) - 1)^2):item()
+    local free = 199^2
+    assert.is_true(math.abs(x - free) < 4*math.sqrt(2*free), x)
+    -- fixed points are Poisson of mean 1, and so are neighbours that stay neighbours
+    local fixed, pairs_ = 0, 0
+    for r = 1, 40 do
+      local p = pl.rng(100 + r):permutation(20000)
+      fixed = fixed + pl.sum(p:eq(pl.arange(1, 20000, 1, {dtype = "i64"})):to("i64")):item()
+      pairs_ = pairs_ + pl.sum((p({2, 20000}) - p({1, 19999})):eq(1):to("i64")):item()
+    end
+    assert.is_true(math.abs(fixed - 40) < 25 and math.abs(pairs_ - 40) < 25, fixed .. " " .. pairs_)
+    local one, other = pl.rng(9), pl.rng(9)
+    local rows = pl.map(function() return one:permutation(17000) end, pl.zeros(2))
+    for r = 1, 2 do same(rows(r, ":"), other:permutation(17000)) end
   end)
 
   it("choice: with and without replacement, by weights", function()
