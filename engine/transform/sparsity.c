@@ -754,7 +754,7 @@ static void rule(const step *t, const uint8_t *needed) {
   else if (passes_on(op)) memcpy(t->out[0], rows_in(t, 0), (size_t)count_out(t) * sizeof *t->out[0]);
   else if (op == PL_OP(gather) || op == PL_OP(put)) known = moved(t, 1);
   else if (op == PL_OP(transpose) || op == PL_OP(broadcast_to) || op == PL_OP(slice) || op == PL_OP(slice_set) ||
-           op == PL_OP(concat))
+           op == PL_OP(concat) || op == PL_OP(roll))
     moved(t, -1);
   else if (op == PL_OP(add_at) || op == PL_OP(max_at) || op == PL_OP(min_at)) known = added(t, PL_OP(gather), 1);
   else if (op == PL_OP(slice_add)) added(t, PL_OP(slice), -1);
