@@ -70,12 +70,14 @@ typedef struct {
 
 enum { PL_GATHER_PIECE = 4096 };
 
-/* The same rows of y are changed by x's, i counts outer; their order (repeated indices) is that of the index. */
+/* The same rows of y are changed by x's, `width` of their columns at a time: i counts {outer, pieces, strips}. Repeated
+ * indices come in their order. Where there are several pieces of the index, each has rows of its own in y {outer, pieces, m,
+ * inner}, which are joined to those of x in the order of the pieces by scatter_join_...; there i counts outer. */
 typedef struct {
   const void *x;
   const int64_t *index;
   void *y;
-  int64_t m, k, inner;
+  int64_t m, k, inner, piece, pieces, width, strips, *bad; /* as above */
 } index_args;
 
 /* y {m, n} = x z: element (i, k) of x at i*row + k*column, z {k, n}, which may be read 64 bytes beyond its end. */

@@ -145,6 +145,49 @@ describe("statistics", function()
     fails("out of", pl.bincount, pl.tensor({9}, {dtype = "i64"}), 2)
   end)
 
+  it("long indices go in pieces, wide rows in strips: exact sums, whatever the threads", function()
+    local n, m = 100003, 97
+    local k = pl.arange(1, n, {dtype = "i64"})
+    local place, number = (k*k)%m + 1, (k*7)%1001 - 500
+    local sum, most, least, count = {}, {}, {}, {}
+    for j = 1, m do sum[j], most[j], least[j], count[j] = 0, -math.huge, math.huge, 0 end
+    for i = 1, n do
+      local j, x = i*i%m + 1, i*7%1001 - 500
+      sum[j], count[j] = sum[j] + x, count[j] + 1
+      most[j], least[j] = math.max(most[j], x), math.min(least[j], x)
+    end
+    for _, dtype in ipairs{"i64", "f64", "f32"} do
+      same(pl.segment_sum(number:to(dtype), place, m), sum)
+      same(pl.segment_max(number:to(dtype), place, m), most)
+      same(pl.segment_min(number:to(dtype), place, m), least)
+    end
+    same(pl.bincount(place, m), count)
+    local base = pl.arange(1, m)*1e3
+    same(pl.add_at(base, place, number:to("f64")), (pl.tensor(sum) + base):totable())
+    same(pl.max_at(base - 4.8e4, place, number:to("f64")), pl.maximum(pl.tensor(most), base - 4.8e4):totable())
+    local x = pl.sin(k:to("f64"))
+    local rows, few = pl.reshape(x(("1:%d"):format(400*250)), 400, 250), place("1:400")
+    local function all()
+      return {pl.segment_sum(x, place, m), pl.segment_max(x, place, m), pl.segment_sum(rows, few, m), pl.bincount(place, m),
+        pl.map(function(v) return pl.segment_sum(v, place, m) end, pl.stack{x, -x})}
+    end
+    local want = all()
+    pl.with({threads = 1}, function()
+      for i, y in ipairs(all()) do assert.are.equal(want[i]:bytes(), y:bytes(), "row " .. i) end
+    end)
+    assert.are.equal(want[1]:bytes(), want[5][1]:bytes())
+    for j = 1, 250, 83 do assert.are.equal(want[3](":", j):bytes(), pl.segment_sum(rows(":", j), few, m):bytes()) end
+    local nan = pl.where(k:eq(70000), 0/0, x)
+    assert.are.equal("nan", tostring(pl.segment_max(nan, place, m):item(70000*70000%m + 1)):gsub("-", ""))
+    assert.are.equal(-math.huge, 1/pl.add_at(pl.tensor{-0.0, 0}, pl.ones(40000, {dtype = "i64"}) + 1, pl.ones(40000)):item(1))
+    local far = pl.where(k:eq(70000), m + 1, place)
+    fails("index 98 (entry 70000) is out of range 1 to 97", pl.segment_sum, x, far, m)
+    fails("index 98 (entry 70000) is out of range 1 to 97", pl.bincount, far, m)
+    fails("index 0 (entry 3) is out of range 1 to 97", pl.segment_sum, rows, pl.where(k("1:400"):eq(3), 0, few), m)
+    fails("out of range", pl.segment_sum, pl.ones(2, 0), pl.tensor({1, 4}, {dtype = "i64"}), 3)
+    fails("no number of segments", pl.bincount, place, -1)
+  end)
+
   it("segment_sum", function()
     local k = pl.tensor({2, 1, 2}, {dtype = "i64"})
     same(pl.segment_sum(pl.tensor{1, 2, 4}, k, 3), {2, 5, 0})
