@@ -20,13 +20,13 @@ typedef struct {
   int64_t r, inner, reverse;
 } scan_args;
 
-/* From lines of n numbers, `stride` apart, sums of q of them that are s apart: i counts {lines, blocks of rows of s, chunks
+/* From lines of n numbers, `stride` apart, sums or extremes of q of them that are s apart: i counts {lines, blocks of rows of s, chunks
  * of columns}, with (rows + q - 1) columns <= PL_ROLLING_SPACE. */
 typedef struct {
   const void *x;
   void *y;
   int64_t n, stride, s, q, rows, columns, blocks, chunks;
-} rolling_sum_args;
+} rolling_args;
 
 enum { PL_ROLLING_SPACE = 2048, PL_ROLLING_WINDOW = 512 };
 

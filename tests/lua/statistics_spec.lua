@@ -273,10 +273,39 @@ describe("rolling windows", function()
     end
     same(pl.grad(function(v) return pl.sum(pl.rolling_max(v, 3)) end)(pl.tensor{1, 5, 2, 3, 4}), {0, 2, 0, 0, 1})
     same(pl.rolling_max(pl.tensor({1, 3, 2}, {dtype = "i64"}), 2), {3, 3})
+    same(pl.grad(function(v) return pl.sum(pl.rolling_max(v, 3)) end)(pl.tensor{2, 2, 2}), {0.25, 0.5, 0.25})
+    same(pl.grad(function(v) return pl.sum(pl.rolling_min(v, 3)^2) end)(pl.tensor{1, 3, 3, 0, 5}), {2, 0, 0, 0, 0})
+    local J = pl.sparse_jacobian(function(v) return pl.rolling_max(v, 2) end)(pl.tensor{1, 3, 2, 5})
+    same(J:dense(), {{0, 1, 0, 0}, {0, 1, 0, 0}, {0, 0, 0, 1}})
+    assert.are.equal(6, J.nnz)
+    same(pl.map(function(v) return pl.rolling_max(v, 2) end, pl.tensor{{1, 2, 3}, {4, 6, 5}}), {{2, 3}, {6, 6}})
     fails("rolling_max: a window of 4 does not fit the 3 elements of axis 1", pl.rolling_max, pl.ones(3), 4)
-    local J = pl.sparse_jacobian(function(v) return pl.rolling_sum(v, 3) end)(pl.ones(6))
+    J = pl.sparse_jacobian(function(v) return pl.rolling_sum(v, 3) end)(pl.ones(6))
     same(J:dense(), {{1, 1, 1, 0, 0, 0}, {0, 1, 1, 1, 0, 0}, {0, 0, 1, 1, 1, 0}, {0, 0, 0, 1, 1, 1}})
     same(pl.map(function(v) return pl.rolling_sum(v, 2) end, pl.tensor{{1, 2, 3}, {4, 5, 6}}), {{3, 5}, {9, 11}})
+  end)
+
+  it("largest and smallest at any width, layout and type", function()
+    for _, shape in ipairs{{1, 3000, 1}, {2, 1500, 3}, {2, 300, 130}} do
+      local n = shape[2]
+      local number = (pl.arange(1, shape[1]*n*shape[3])*7919 % 1009):to("i64"):reshape(shape)
+      for _, dtype in ipairs{"i64", "f64", "f32"} do
+        local x = number:to(dtype)
+        for _, w in ipairs{1, 2, 63, 64, 65, 200, 299, 513, 1300, 2999} do
+          if w <= n then
+            local largest, smallest = pl.rolling_max(x, w, 2), pl.rolling_min(x, w, 2)
+            pl.with({threads = 1}, function() assert.are.equal(largest:bytes(), pl.rolling_max(x, w, 2):bytes()) end)
+            for _, k in ipairs{1, math.ceil((n - w + 1)/3), n - w + 1} do
+              local part = x(":", {k, k + w - 1}, ":")
+              assert.is_true(pl.all(largest(":", k, ":"):eq(pl.max(part, 2))))
+              assert.is_true(pl.all(smallest(":", k, ":"):eq(pl.min(part, 2))))
+            end
+          end
+        end
+      end
+    end
+    local x = pl.where(pl.arange(1, 900):eq(600), nan, 1)
+    same(pl.isnan(pl.rolling_max(x, 100)):to("f64"), pl.logical_and(pl.arange(1, 801):gt(500), pl.arange(1, 801):le(600)):to("f64"):totable())
   end)
 
   it("keep the variance of small noise on large values; equal ones have none, with derivative 0", function()
