@@ -143,13 +143,15 @@ typedef struct {
 
 /* ---- Fourier transforms (engine/fft.c); lines and steps are strides in reals ---- */
 
-enum { FOURIER_LANES = 8, FOURIER_PASSES = 16 };
+enum { FOURIER_LANES = 8, FOURIER_PASSES = 16, FOURIER_ALONE = 3 };
 
 /* n = radix[0] radix[1] ...; twiddle[i]: w_len^(p j) for j = 1 ... radix - 1, p < len/radix (real parts, then imaginary
- * ones), len = n/(radix[0] ... radix[i-1]); root[i]: of an odd radix r, cos and sin of 2 pi k/r for k < r. */
+ * ones), len = n/(radix[0] ... radix[i-1]); root[i]: of an odd radix r, cos and sin of 2 pi k/r for k < r;
+ * spread[i]: each twiddle as often as numbers lie behind, where these are 2 to 7. alone: up to FOURIER_ALONE lines are done one
+ * by one, since 8 neighbours fit each pass. */
 typedef struct {
-  int64_t n, passes, radix[FOURIER_PASSES];
-  const void *twiddle[FOURIER_PASSES], *root[FOURIER_PASSES];
+  int64_t n, passes, alone, radix[FOURIER_PASSES];
+  const void *twiddle[FOURIER_PASSES], *root[FOURIER_PASSES], *spread[FOURIER_PASSES];
 } fourier_plan;
 
 /* Up to FOURIER_LANES lines of n complex numbers; swap: the imaginary part is first. Where `lane` is given, entry k of
