@@ -18,7 +18,20 @@ typedef struct {
   pl_value values;
 } pl_sparse;
 
-typedef enum { PL_SOLVER_AUTO, PL_SOLVER_KLU, PL_SOLVER_UMFPACK, PL_SOLVER_CHOLMOD, PL_SOLVERS } pl_solver;
+/* A method, and what is known of the matrix (added to it): symmetric, or symmetric positive definite. It is checked. */
+typedef enum {
+  PL_SOLVER_AUTO,
+  PL_SOLVER_KLU,
+  PL_SOLVER_UMFPACK,
+  PL_SOLVER_CHOLMOD, /* definite */
+  PL_SOLVER_LDL,     /* symmetric; without pivoting */
+  PL_SOLVER_TRIDIAGONAL,
+  PL_SOLVER_BANDED,
+  PL_SOLVER_DENSE,
+  PL_SOLVERS,
+  PL_SOLVER_SYMMETRIC = 0x100,
+  PL_SOLVER_DEFINITE = 0x200
+} pl_solver;
 
 PL_API void pl_sparse_retain(pl_sparse a);                 /* the pattern only */
 PL_API void pl_sparse_release(pl_context *c, pl_sparse a); /* pattern, and the values where nothing else owns them */
@@ -39,7 +52,8 @@ PL_API pl_value pl_sparse_dense(pl_context *c, pl_sparse a);
 /* A resource; solve reuses it, also for derivatives. definite: symmetric positive definite, by Cholesky. */
 PL_API pl_value pl_sparse_factor(pl_context *c, pl_sparse a, pl_solver method);
 PL_API pl_value pl_sparse_solve(pl_context *c, pl_value factor, pl_sparse a, pl_value b, bool transpose);
-PL_API const char *pl_factor_name(pl_context *c, pl_value factor); /* "KLU" ... */
+PL_API const char *pl_factor_name(pl_context *c, pl_value factor);   /* "KLU" ... */
+PL_API const char *pl_factor_reason(pl_context *c, pl_value factor); /* why that; "": it was asked for */
 
 #ifdef __cplusplus
 }

@@ -110,15 +110,19 @@ static int sparse_dense(lua_State *L) {
   mark_line(L, b);
   return push_value(L, b, pl_sparse_dense(b->c, a));
 }
+/* factor(pattern, values, method, what is known) */
 static int sparse_factor(lua_State *L) {
   binding *b = binding_of(L);
   pl_sparse a = check_sparse(L, b, 1);
-  static const char *const names[] = {"auto", "klu", "umfpack", "cholmod"};
-  const char *name = luaL_optstring(L, 3, "auto");
+  static const char *const names[PL_SOLVERS] = {"auto", "klu",         "umfpack", "cholmod",
+                                                "ldl",  "tridiagonal", "banded",  "dense"};
+  const char *name = luaL_optstring(L, 3, "auto"), *known = luaL_optstring(L, 4, "");
   int method = -1;
   for (int i = 0; i < PL_SOLVERS; i++)
     if (!strcmp(name, names[i])) method = i;
-  if (method < 0) fail(L, "there is no solver '%s': it is auto, klu, umfpack or cholmod", name);
+  if (method < 0)
+    fail(L, "there is no solver '%s': it is auto, klu, umfpack, cholmod, ldl, tridiagonal, banded or dense", name);
+  if (*known) method |= *known == 'd' ? PL_SOLVER_DEFINITE : PL_SOLVER_SYMMETRIC;
   mark_line(L, b);
   return push_value(L, b, pl_sparse_factor(b->c, a, (pl_solver)method));
 }
@@ -132,9 +136,11 @@ static int sparse_solve(lua_State *L) {
 }
 static int sparse_solver_name(lua_State *L) {
   binding *b = binding_of(L);
-  lua_pushstring(L, pl_factor_name(b->c, check_tensor(L, b, 1, "solver")));
+  pl_value f = check_tensor(L, b, 1, "solver");
+  lua_pushstring(L, pl_factor_name(b->c, f));
+  lua_pushstring(L, pl_factor_reason(b->c, f));
   if (pl_error_status(b->c)) fail_engine(L, b);
-  return 1;
+  return 2;
 }
 static int sparse_size(lua_State *L) {
   int64_t rows, cols, nnz;

@@ -84,14 +84,16 @@ static bool solve_expand(pl_context *c, const pl_op *op, int n, const pl_value *
   return out[0] != PL_NONE;
 }
 static bool solve_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s) {
-  if (k > 5) return false;
+  static const pl_solver methods[] = {PL_SOLVER_KLU, PL_SOLVER_KLU, PL_SOLVER_UMFPACK, PL_SOLVER_BANDED,
+                                      PL_SOLVER_DENSE};
+  if (k > 9) return false;
   pl_pattern *p = pl_sample_pattern(c, 6, 6);
   if (!p) return false;
   s->n = 2;
   s->object = &p->base;
   s->attrs[0] = PL_OBJECT(s->object);
   s->attrs[1] = PL_INT(k & 1);
-  s->attrs[2] = PL_INT(k >= 4 ? PL_SOLVER_UMFPACK : PL_SOLVER_KLU);
+  s->attrs[2] = PL_INT(methods[k / 2]);
   s->in[0] = sample_values(c, r, p);
   s->in[1] = pl_sample_tensor(c, r, -1, 1, k & 2 ? 2 : 1, 6, 3);
   return true;

@@ -7,8 +7,9 @@
 #include "sparse.h"
 #include "value.h"
 
-/* A resource named "matrix factor". NULL, and the error set, when the matrix is singular (the row is named) or memory
- * is short. values: pattern->nnz numbers. */
+/* A resource named "matrix factor". NULL, and the error set, when the matrix is singular (the row is named), is not
+ * what `method` says (symmetric, definite), or memory is short. values: pattern->nnz numbers. Which library is taken
+ * depends on pattern and values alone. */
 pl_resource *pl_direct_factor(pl_context *c, pl_pattern *p, const double *values, pl_solver method);
 /* x {n, k} = A^-1 b or A'^-1 b, row-major; values are those that were factored. */
 bool pl_direct_solve(pl_context *c, pl_resource *factor, const double *values, bool transpose, int64_t k,

@@ -1,0 +1,90 @@
+/* factor.h: what the direct solvers share. Each method is one row of a table: how it factors, solves and frees. Our
+ * rows are the columns of SuiteSparse, which is given A' and asked the question turned round; LAPACK is given A. */
+#ifndef PL_FACTOR_H
+#define PL_FACTOR_H
+
+#include <klu.h>
+#ifdef PL_HAVE_GPL
+#include <cholmod.h>
+#endif
+
+#include "direct.h"
+
+/* What depends on the pattern alone; hangs on it. */
+struct pl_symbolic {
+  bool known;                   /* are the next four? */
+  bool symmetric, has_diagonal; /* of the structure */
+  int32_t lower, upper;         /* bandwidths */
+  klu_common klu;
+  klu_symbolic *klu_symbolic;
+#ifdef PL_HAVE_GPL
+  void *umfpack;
+  double umfpack_flops;
+  cholmod_common cholmod;
+  bool cholmod_started;
+  cholmod_factor *cholmod_symbolic, *ldl_symbolic;
+  cholmod_dense *x, *y, *e; /* a solve's result and work, used again */
+#endif
+};
+
+typedef struct {
+  pl_resource base;
+  pl_pattern *pattern; /* held */
+  pl_solver method;
+  const char *why; /* the method was chosen; "" where it was asked for */
+  bool definite;   /* Cholesky's factors (LAPACK's) */
+  klu_numeric *klu;
+#ifdef PL_HAVE_GPL
+  void *umfpack;
+  cholmod_factor *cholmod;
+#endif
+  double *entries; /* LAPACK's factors */
+  int *pivots;
+} pl_factor;
+
+/* In all of these the values are those of the pattern; b and x are {k} columns of n numbers. factor sets the error
+ * where it fails. */
+typedef struct {
+  const char *name;
+  bool (*factor)(pl_context *c, pl_factor *f, const double *values);
+  bool (*solve)(pl_context *c, pl_factor *f, const double *values, bool transpose, int64_t k, const double *b,
+                double *x);
+  void (*free)(pl_context *c, pl_factor *f);
+} pl_method;
+
+extern const pl_method pl_method_klu, pl_method_umfpack, pl_method_cholmod, pl_method_ldl, pl_method_tridiagonal,
+    pl_method_banded, pl_method_dense;
+
+/* Errors; all return false. `row` is 0-based. */
+bool pl_singular(pl_context *c, const pl_pattern *p, int64_t row, const char *why);
+bool pl_pivots_differ(pl_context *c, const pl_pattern *p, int64_t row, double ratio);
+bool pl_indefinite(pl_context *c, const pl_pattern *p, int64_t row);
+bool pl_solver_memory(pl_context *c, const char *library);
+
+bool pl_klu_analyse(pl_context *c, pl_pattern *p);
+void pl_umfpack_forget(struct pl_symbolic *s);
+void pl_cholmod_forget(struct pl_symbolic *s);
+
+/* BLAS's threads and OpenMP's levels belong to the process. Many small products gain nothing from threads, and waking
+ * them costs several times the factorization: they run on one unless the work is large. */
+typedef struct {
+  int blas, levels;
+} pl_thread_setting;
+pl_thread_setting pl_few_threads(double flops);
+void pl_restore_threads(pl_thread_setting old);
+
+/* The factors as triangles: P A' Q or P A Q = L U (L's diagonal 1, U = D (unit)) by columns of L and rows of U, in
+ * arrays of pl_memory_new; what inverse.c reads. A diagonal comes apart, rows[] and cols[] say which row and column of
+ * A stand at each place. */
+typedef struct {
+  int32_t n;
+  int32_t *l_ptr, *l_row, *u_ptr, *u_col; /* strictly below and above the diagonal; u: NULL where U = D L' */
+  double *l, *u, *d;
+  int32_t *row, *col; /* A's row and column at each place */
+  double *scale;      /* A's rows were divided by these; NULL: not */
+  int sign;           /* of the permutations */
+} pl_triangles;
+bool pl_klu_triangles(pl_context *c, pl_factor *f, pl_triangles *t);
+bool pl_cholmod_triangles(pl_context *c, pl_factor *f, pl_triangles *t);
+
+#endif

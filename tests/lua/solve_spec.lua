@@ -1,0 +1,188 @@
+-- Direct solves with sparse matrices: each method against dense algebra, the choice of one, derivatives, errors.
+local pl = require "perilune"
+local sparse = pl.sparse
+
+local function near(a, b, tolerance)
+  local d = pl.max(pl.abs(a - b)):item()
+  assert.is_true(d <= tolerance, ("off by %g"):format(d))
+end
+
+local function fails(text, f, ...)
+  local ok, message = pcall(f, ...)
+  assert.is_false(ok)
+  assert.is_truthy(tostring(message):find(text, 1, true), tostring(message))
+  assert.are.equal(2, (pl.ones(2) + 1):item(2)) -- the session goes on
+end
+
+local rng = pl.rng(3)
+local n = 40
+local D = sparse.diags({1, -1}, {0, -1}, {n + 1, n})
+local function grid(m) -- D'D (x) I + I (x) D'D on m x m nodes, with a weight for each edge
+  local d = sparse.diags({1, -1}, {0, -1}, {m + 1, m})
+  local G, H = sparse.kron(d, sparse.eye(m)), sparse.kron(sparse.eye(m), d)
+  return function(w) return G:gram(w.x) + H:gram(w.y) end, {x = 1 + rng:uniform((m + 1)*m), y = 1 + rng:uniform((m + 1)*m)}
+end
+local wide = sparse.diags({0.3, -1, 4, -0.5, 0.2}, {-9, -1, 0, 1, 12}, n)
+local tridiagonal = sparse.diags({-1, 3, -0.5}, {-1, 0, 1}, n)
+local banded = sparse.diags({0.3, -1, 4, -0.5, 0.2}, {-2, -1, 0, 1, 3}, n)
+local laplace = D:gram(1 + rng:uniform(n + 1))
+
+describe("methods", function()
+  local b, B = rng:normal(n), rng:normal(n, 3)
+  local function check(A, options, name)
+    local F = A:factor(options)
+    assert.are.equal(name, (F:solver()))
+    assert.are.equal(name, (A:solver(options)))
+    local M = A:dense()
+    near(F:solve(b), pl.solve(M, b), 1e-12)
+    near(F:solve(B, {transpose = true}), pl.solve(M.T, B), 1e-12)
+    near(A:solve(B, options), pl.solve(M, B), 1e-12)
+  end
+
+  it("agree with dense algebra", function()
+    for _, name in ipairs{"KLU", "UMFPACK", "banded", "dense"} do
+      check(wide, {method = name:lower()}, name)
+      check(tridiagonal, {method = name:lower()}, name)
+    end
+    check(tridiagonal, {method = "tridiagonal"}, "tridiagonal")
+    for _, name in ipairs{"CHOLMOD", "LDL", "tridiagonal", "banded", "dense"} do
+      check(laplace, {method = name:lower()}, name)
+      if name ~= "CHOLMOD" and name ~= "LDL" then check(laplace, {method = name:lower(), definite = true}, name) end
+    end
+  end)
+
+  it("are chosen by structure and values", function()
+    assert.are.equal("tridiagonal", (tridiagonal:solver()))
+    assert.are.equal("banded", (banded:solver()))
+    assert.are.equal("KLU", (wide:solver()))
+    assert.are.equal("dense", (sparse.eye(5):solver()))
+    local A, w = grid(20)
+    local K = A(w)
+    local name, why = K:solver()
+    assert.are.equal("CHOLMOD", name)
+    assert.is_truthy(why:find "symmetric")
+    assert.are.equal("CHOLMOD", (K:solver{definite = true}))
+    -- indefinite: Cholesky is tried and left
+    local shifted = K - 3.3*sparse.eye(400)
+    assert.are.equal("KLU", (shifted:solver()))
+    local f = rng:normal(400)
+    near(shifted:solve(f), pl.solve(shifted:dense(), f), 1e-9)
+    near(shifted:solve(f, {symmetric = true}), pl.solve(shifted:dense(), f), 1e-9)
+    assert.are.equal("CHOLMOD", (K:factor{symmetric = true}:solver()))
+    assert.are.equal("factor of a sparse matrix {400, 400} by CHOLMOD", tostring(K:factor()))
+  end)
+
+  it("LDL' gives way to LU where it needs pivots", function()
+    -- a saddle point with a zero block; and one whose pivots are tiny
+    local B = sparse.diags({1, -1}, {0, 1}, {20, 30})
+    local function saddle(e)
+      local i, j, v = B:entries()
+      local rows = pl.concat{pl.arange(1, 30), i + 30, j, pl.arange(31, 50)}
+      local cols = pl.concat{pl.arange(1, 30), j, i + 30, pl.arange(31, 50)}
+      return sparse.triplets(rows, cols, pl.concat{e*pl.ones(30), v, v, pl.zeros(20)}, 50, 50)
+    end
+    local f = rng:normal(50)
+    for _, e in ipairs{1, 1e-14} do
+      local S = saddle(e)
+      local x = S:solve(f, {symmetric = true})
+      near(S*x, f, 1e-8*pl.max(pl.abs(x)):item())
+    end
+    assert.is_truthy(saddle(1e-14):solver{symmetric = true} ~= "LDL")
+    fails("pivot", saddle(1e-14).solve, saddle(1e-14), f, {method = "ldl"})
+  end)
+end)
+
+describe("derivatives", function()
+  it("in the entries and the right-hand side, to second order", function()
+    local x = {v = 0.1*rng:normal(wide.nnz), b = rng:normal(n, 2)}
+    for _, method in ipairs{"klu", "umfpack", "banded", "dense"} do
+      for _, transpose in ipairs{false, true} do
+        local function loss(p)
+          local A = sparse.with_values(wide, wide.values + p.v)
+          return pl.sum(pl.sin(A:solve(p.b, {method = method, transpose = transpose})))
+        end
+        pl.check_grad(loss, x, {order = 2})
+      end
+    end
+  end)
+
+  it("by symmetric methods, compiled too", function()
+    local A, w = grid(5)
+    local b = rng:normal(25)
+    local shift = 1.7*sparse.eye(25)
+    for _, options in ipairs{{definite = true}, {method = "ldl"}, {}, {definite = true, method = "banded"}, {definite = true, method = "dense"}} do
+      local function loss(p)
+        local K = A(p)
+        return pl.sum(K:solve(b, options)^2) + (options.method == "ldl" and pl.sum((K - shift):solve(b, options)^2) or 0)
+      end
+      pl.check_grad(loss, w, {order = 2})
+      local compiled = pl.compile(loss)
+      assert.are.equal(loss(w):item(), compiled(w):item())
+      near(pl.grad(compiled)(w).x, pl.grad(loss)(w).x, 0)
+    end
+  end)
+
+  it("through a factor that loops and compiled functions use again", function()
+    local b = rng:normal(n)
+    local function walk(k)
+      local A = sparse.diags({-1, 2 + k, -0.5}, {-1, 0, 1}, n)
+      local F = A:factor{method = "klu"}
+      return F, A
+    end
+    local function by_scan(k)
+      local F = walk(k)
+      local u = pl.scan(function(u) return F:solve(u + b) end, pl.zeros(n), 6)
+      return pl.sum(u^2) + pl.sum(F:solve(b, {transpose = true})*b)
+    end
+    local function by_loop(k)
+      local _, A = walk(k)
+      local u = pl.zeros(n)
+      for _ = 1, 6 do u = A:solve(u + b, {method = "klu"}) end
+      return pl.sum(u^2) + pl.sum(A:solve(b, {transpose = true, method = "klu"})*b)
+    end
+    local k = pl.tensor(1.3)
+    assert.are.equal(by_loop(k):item(), by_scan(k):item())
+    near(pl.grad(by_scan)(k), pl.grad(by_loop)(k), 1e-12)
+    pl.check_grad(by_scan, k, {order = 2})
+    local F = walk(1.3)
+    local inside = pl.compile(function(v) return pl.sum(F:solve(v)^2) end)
+    near(pl.grad(inside)(b), 2*F:solve(F:solve(b), {transpose = true}), 1e-13)
+    local compiled = pl.compile(by_scan)
+    assert.are.equal(by_scan(k):item(), compiled(k):item())
+    near(pl.grad(compiled)(k), pl.grad(by_scan)(k), 1e-13)
+  end)
+end)
+
+describe("errors", function()
+  local b = pl.ones(n)
+  it("of matrices", function()
+    fails("not square", D.solve, D, b)
+    fails("{40, 40}", laplace.solve, laplace, pl.ones(3))
+    fails("right-hand side is nil", laplace.solve, laplace)
+    local free = sparse.diags({1, -1}, {0, 1}, {n - 1, n}):gram(1) -- pure Neumann
+    for _, options in ipairs{{}, {method = "klu"}, {method = "umfpack"}, {method = "banded"}, {method = "dense"}, {definite = true}, {method = "cholmod"},
+      {method = "tridiagonal", definite = true}} do
+      fails("row", free.solve, free, b, options)
+    end
+    fails("nullspace", free.solve, free, b)
+    -- rows 2 and 3 share one column
+    local lost = sparse.triplets({1, 2, 3, 1, 4}, {1, 1, 1, 2, 4}, {1, 1, 1, 1, 1}, 4)
+    fails("whatever its values", lost.solve, lost, pl.ones(4))
+    fails("singular at row 3", lost.solve, lost, pl.ones(4))
+    local A, w = grid(6)
+    local K = A(w) - 2*sparse.eye(36)
+    for _, options in ipairs{{definite = true}, {method = "banded", definite = true}, {method = "dense", definite = true}} do
+      fails("not positive definite: the pivot of row", K.solve, K, pl.ones(36), options)
+    end
+    fails("not symmetric: entry (1, 2) is -0.5, entry (2, 1) is -1", tridiagonal.solve, tridiagonal, b, {definite = true})
+    fails("without `symmetric`", tridiagonal.solve, tridiagonal, b, {symmetric = true})
+    fails("entry in row 2, column 2 is nan", laplace.solve, sparse.diag{1, 0/0, 1}, pl.ones(3))
+    fails("not tridiagonal: its band reaches 9 below and 12 above", wide.solve, wide, b, {method = "tridiagonal"})
+  end)
+  it("of options", function()
+    fails("no option 'fast'", laplace.solve, laplace, b, {fast = true})
+    fails("no option 'transpose'", laplace.factor, laplace, {transpose = true})
+    fails("there is no solver 'lu'", laplace.solve, laplace, b, {method = "lu"})
+    fails("no option 'method'", function() laplace:factor():solve(b, {method = "klu"}) end)
+  end)
+end)
