@@ -74,9 +74,9 @@ describe("methods", function()
 
   it("LDL' gives way to LU where it needs pivots", function()
     -- a saddle point with a zero block; and one whose pivots are tiny
-    local B = sparse.diags({1, -1}, {0, 1}, {20, 30})
+    local C = sparse.diags({1, -1}, {0, 1}, {20, 30})
     local function saddle(e)
-      local i, j, v = B:entries()
+      local i, j, v = C:entries()
       local rows = pl.concat{pl.arange(1, 30), i + 30, j, pl.arange(31, 50)}
       local cols = pl.concat{pl.arange(1, 30), j, i + 30, pl.arange(31, 50)}
       return sparse.triplets(rows, cols, pl.concat{e*pl.ones(30), v, v, pl.zeros(20)}, 50, 50)
