@@ -75,7 +75,7 @@ struct pl_context {
   uint32_t n_retired;
   struct pl_object **objects; /* interned, open addressing */
   int64_t n_objects, objects_capacity;
-  struct pl_memo_entry *memo; /* plans of patterns (pattern.c) */
+  struct pl_memo *memo; /* plans of patterns (plan.c) */
   int64_t memo_hits, memo_misses;
   int64_t analyses;               /* symbolic ones of direct solvers */
   struct pl_fft_plan *transforms; /* the latest first (fft.c) */

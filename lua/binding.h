@@ -9,7 +9,9 @@
 #include <lualib.h>
 
 #include "perilune.h"
+#include "sparse.h"
 #include "programs.h"
+#include "sparse.h"
 
 enum { PL_SOURCES = 64, PL_LIST = 2 * PL_MAX_RANK };
 
@@ -105,6 +107,8 @@ int new_metatable(lua_State *L, binding *b, const luaL_Reg *functions); /* left 
 
 /* subscript.c: x(...) for the n subscripts from stack index `first`; t:at(...) */
 pl_value subscript(lua_State *L, binding *b, pl_value x, int first, int n);
+/* A(...): a sparse matrix, or, without a pattern, a tensor */
+pl_sparse subscript_sparse(lua_State *L, binding *b, pl_sparse a, int first, int n);
 void open_subscripts(lua_State *L, binding *b, int core);
 void open_constructors(lua_State *L, binding *b, int core); /* construct.c */
 void open_derivatives(lua_State *L, binding *b, int core);  /* derive.c */
@@ -115,7 +119,11 @@ void open_optimizer(lua_State *L, binding *b, int core);    /* optimizer.c */
 void open_jacobians(lua_State *L, binding *b, int core);    /* jacobian.c: behind open_programs */
 pl_body *program_at(lua_State *L, int i, int *n_in, int *n_out);
 int push_pattern(lua_State *L, binding *b, pl_object *pattern); /* takes a reference of its own */
-void open_user_ops(lua_State *L, binding *b, int core);         /* user_ops.c */
+/* A matrix is a pattern and, behind it, values. */
+pl_sparse check_sparse(lua_State *L, binding *b, int i);
+int push_sparse(lua_State *L, binding *b, pl_sparse a);
+extern const luaL_Reg sparse_solves[];                  /* solves.c */
+void open_user_ops(lua_State *L, binding *b, int core); /* user_ops.c */
 /* Pushes the function of an op: tensors, then attributes by position, or by name in a last table. */
 void push_op_function(lua_State *L, binding *b, const pl_op *op);
 

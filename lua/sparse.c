@@ -21,7 +21,7 @@ static pl_object *check_pattern(lua_State *L, int i) {
   return p->object;
 }
 
-static pl_sparse check_sparse(lua_State *L, binding *b, int i) {
+pl_sparse check_sparse(lua_State *L, binding *b, int i) {
   pl_object *pattern = check_pattern(L, i);
   return (pl_sparse){pattern, check_tensor(L, b, i + 1, "a sparse matrix")};
 }
@@ -35,7 +35,7 @@ int push_pattern(lua_State *L, binding *b, pl_object *pattern) {
   return 1;
 }
 
-static int push_sparse(lua_State *L, binding *b, pl_sparse a) {
+int push_sparse(lua_State *L, binding *b, pl_sparse a) {
   if (!a.pattern) fail_engine(L, b);
   push_pattern(L, b, a.pattern);
   pl_sparse_release(b->c, (pl_sparse){a.pattern, PL_NONE});
@@ -76,6 +76,8 @@ static int pair(lua_State *L, pair_function f) {
 static int sparse_add(lua_State *L) { return pair(L, pl_sparse_add); }
 static int sparse_multiply(lua_State *L) { return pair(L, pl_sparse_multiply); }
 static int sparse_kron(lua_State *L) { return pair(L, pl_sparse_kron); }
+static int sparse_subtract(lua_State *L) { return pair(L, pl_sparse_subtract); }
+static int sparse_hadamard(lua_State *L) { return pair(L, pl_sparse_hadamard); }
 
 static int sparse_transpose(lua_State *L) {
   binding *b = binding_of(L);
@@ -83,26 +85,29 @@ static int sparse_transpose(lua_State *L) {
   mark_line(L, b);
   return push_sparse(L, b, pl_sparse_transpose(b->c, a));
 }
-static int sparse_scale(lua_State *L) {
+
+typedef pl_sparse (*weighted_function)(pl_context *, pl_sparse, pl_value);
+/* f(pattern, values, tensor); literals follow the matrix's dtype */
+static int weighted(lua_State *L, weighted_function f, const char *what) {
   binding *b = binding_of(L);
   pl_sparse a = check_sparse(L, b, 1);
-  pl_value s = check_value(L, b, 3, pl_dtype_of(b->c, a.values), "scaling a sparse matrix");
+  pl_value d = check_value(L, b, 3, pl_dtype_of(b->c, a.values), what);
   mark_line(L, b);
-  return push_sparse(L, b, pl_sparse_scale(b->c, a, s));
+  return push_sparse(L, b, f(b->c, a, d));
 }
-static int sparse_gram(lua_State *L) {
-  binding *b = binding_of(L);
-  pl_sparse a = check_sparse(L, b, 1);
-  pl_value d = check_value(L, b, 3, -1, "gram");
-  mark_line(L, b);
-  return push_sparse(L, b, pl_sparse_gram(b->c, a, d));
-}
+static int sparse_scale(lua_State *L) { return weighted(L, pl_sparse_scale, "scaling a sparse matrix"); }
+static int sparse_gram(lua_State *L) { return weighted(L, pl_sparse_gram, "gram"); }
+static int sparse_scale_rows(lua_State *L) { return weighted(L, pl_sparse_scale_rows, "scale_rows"); }
+static int sparse_scale_columns(lua_State *L) { return weighted(L, pl_sparse_scale_columns, "scale_columns"); }
+
+/* apply(pattern, values, x, transpose) */
 static int sparse_apply(lua_State *L) {
   binding *b = binding_of(L);
   pl_sparse a = check_sparse(L, b, 1);
+  bool transpose = lua_toboolean(L, 4);
   pl_value x = check_value(L, b, 3, -1, "a sparse product");
   mark_line(L, b);
-  return push_value(L, b, pl_sparse_apply(b->c, a, x));
+  return push_value(L, b, transpose ? pl_sparse_apply_transposed(b->c, a, x) : pl_sparse_apply(b->c, a, x));
 }
 static int sparse_dense(lua_State *L) {
   binding *b = binding_of(L);
@@ -110,37 +115,118 @@ static int sparse_dense(lua_State *L) {
   mark_line(L, b);
   return push_value(L, b, pl_sparse_dense(b->c, a));
 }
-/* factor(pattern, values, method, what is known) */
-static int sparse_factor(lua_State *L) {
+static int sparse_cast(lua_State *L) {
   binding *b = binding_of(L);
   pl_sparse a = check_sparse(L, b, 1);
-  static const char *const names[PL_SOLVERS] = {"auto", "klu",         "umfpack", "cholmod",
-                                                "ldl",  "tridiagonal", "banded",  "dense"};
-  const char *name = luaL_optstring(L, 3, "auto"), *known = luaL_optstring(L, 4, "");
-  int method = -1;
-  for (int i = 0; i < PL_SOLVERS; i++)
-    if (!strcmp(name, names[i])) method = i;
-  if (method < 0)
-    fail(L, "there is no solver '%s': it is auto, klu, umfpack, cholmod, ldl, tridiagonal, banded or dense", name);
-  if (*known) method |= *known == 'd' ? PL_SOLVER_DEFINITE : PL_SOLVER_SYMMETRIC;
+  pl_dtype dtype = check_dtype(L, 3);
   mark_line(L, b);
-  return push_value(L, b, pl_sparse_factor(b->c, a, (pl_solver)method));
+  return push_sparse(L, b, pl_sparse_cast(b->c, a, dtype));
 }
-/* solve(factor, pattern, values, rhs, transpose) */
-static int sparse_solve(lua_State *L) {
+/* from_dense(t, tolerance or pattern) */
+static int sparse_from_dense(lua_State *L) {
   binding *b = binding_of(L);
-  pl_value f = check_tensor(L, b, 1, "solve"), rhs = check_value(L, b, 4, -1, "solve");
-  pl_sparse a = check_sparse(L, b, 2);
+  lua_settop(L, 2);
+  pl_value t = check_value(L, b, 1, -1, "from_dense");
   mark_line(L, b);
-  return push_value(L, b, pl_sparse_solve(b->c, f, a, rhs, lua_toboolean(L, 5)));
+  return push_sparse(L, b,
+                     lua_type(L, 2) == LUA_TNUMBER ? pl_sparse_from_dense(b->c, t, lua_tonumber(L, 2))
+                                                   : pl_sparse_sample(b->c, t, check_pattern(L, 2)));
 }
-static int sparse_solver_name(lua_State *L) {
+static int sparse_incidence(lua_State *L) {
   binding *b = binding_of(L);
-  pl_value f = check_tensor(L, b, 1, "solver");
-  lua_pushstring(L, pl_factor_name(b->c, f));
-  lua_pushstring(L, pl_factor_reason(b->c, f));
-  if (pl_error_status(b->c)) fail_engine(L, b);
-  return 2;
+  lua_settop(L, 3);
+  pl_value left = check_value(L, b, 1, -1, "incidence"), right = check_value(L, b, 2, -1, "incidence");
+  int64_t n = check_integer(L, 3, "incidence: the number of cells");
+  mark_line(L, b);
+  return push_sparse(L, b, pl_sparse_incidence(b->c, left, right, n));
+}
+/* block(rows, columns, {pattern or false, ...}, {values or false, ...}) */
+static int sparse_block(lua_State *L) {
+  binding *b = binding_of(L);
+  int64_t rows = check_integer(L, 1, "block"), columns = check_integer(L, 2, "block");
+  if (rows < 1 || columns < 1 || rows > PL_MAX_INPUTS || columns > PL_MAX_INPUTS || rows * columns > PL_MAX_INPUTS)
+    fail(L, "block: %lld by %lld blocks; 1 to %d are possible", (long long)rows, (long long)columns, PL_MAX_INPUTS);
+  pl_sparse blocks[PL_MAX_INPUTS] = {{NULL, PL_NONE}};
+  for (int k = 0; k < rows * columns; k++) {
+    lua_rawgeti(L, 3, k + 1);
+    lua_rawgeti(L, 4, k + 1);
+    if (lua_toboolean(L, -1)) blocks[k] = check_sparse(L, b, lua_gettop(L) - 1);
+    lua_pop(L, 2);
+  }
+  mark_line(L, b);
+  return push_sparse(L, b, pl_sparse_block(b->c, (int)rows, (int)columns, blocks));
+}
+static int push_part(lua_State *L, binding *b, pl_sparse part) {
+  return part.pattern ? push_sparse(L, b, part) : push_value(L, b, part.values);
+}
+/* index(pattern, values, subscripts...) -> a tensor, or pattern and values */
+static int sparse_index(lua_State *L) {
+  binding *b = binding_of(L);
+  pl_sparse a = check_sparse(L, b, 1);
+  mark_line(L, b);
+  return push_part(L, b, subscript_sparse(L, b, a, 3, lua_gettop(L) - 2));
+}
+static int sparse_diagonal(lua_State *L) {
+  binding *b = binding_of(L);
+  pl_sparse a = check_sparse(L, b, 1);
+  int64_t k = check_integer(L, 3, "diag");
+  mark_line(L, b);
+  return push_value(L, b, pl_sparse_diagonal(b->c, a, k));
+}
+static int sparse_trace(lua_State *L) {
+  binding *b = binding_of(L);
+  pl_sparse a = check_sparse(L, b, 1);
+  mark_line(L, b);
+  return push_value(L, b, pl_sparse_trace(b->c, a));
+}
+/* sum(pattern, values, axis), of all where there is none */
+static int sparse_sum(lua_State *L) {
+  binding *b = binding_of(L);
+  pl_sparse a = check_sparse(L, b, 1);
+  int64_t axis = lua_isnoneornil(L, 3) ? 0 : check_integer(L, 3, "sum: the axis");
+  if (!lua_isnoneornil(L, 3) && (axis < -2 || axis > 2 || axis == 0))
+    fail(L, "sum: a sparse matrix has axes 1 and 2, not %lld", (long long)axis);
+  mark_line(L, b);
+  return push_value(L, b, pl_sparse_sum(b->c, a, axis == 0 ? PL_SPARSE_ALL : (int)(axis < 0 ? axis + 2 : axis - 1)));
+}
+/* norm(pattern, values, place in the list of norms) */
+static int sparse_norm(lua_State *L) {
+  binding *b = binding_of(L);
+  pl_sparse a = check_sparse(L, b, 1);
+  int64_t kind = check_integer(L, 3, "norm");
+  mark_line(L, b);
+  return push_value(L, b, pl_sparse_norm(b->c, a, (pl_sparse_norm_kind)kind));
+}
+/* dirichlet(pattern, values, fixed, b, value) -> pattern, values, b */
+static int sparse_dirichlet(lua_State *L) {
+  binding *b = binding_of(L);
+  lua_settop(L, 5);
+  pl_sparse a = check_sparse(L, b, 1);
+  pl_value fixed = check_value(L, b, 3, -1, "dirichlet"), rhs = check_value(L, b, 4, -1, "dirichlet"),
+           value = check_value(L, b, 5, pl_dtype_of(b->c, rhs), "dirichlet"), out;
+  mark_line(L, b);
+  push_sparse(L, b, pl_sparse_dirichlet(b->c, a, fixed, rhs, value, &out));
+  return 2 + push_value(L, b, out);
+}
+/* load(path) -> a tensor, or pattern and values */
+static int sparse_load(lua_State *L) {
+  binding *b = binding_of(L);
+  const char *path = luaL_checkstring(L, 1);
+  pl_sparse part;
+  pl_value dense;
+  mark_line(L, b);
+  pl_sparse_load(b->c, path, &part, &dense);
+  if (!part.pattern) part.values = dense;
+  return push_part(L, b, part);
+}
+/* save(path, tensor) or save(path, pattern, values) */
+static int sparse_save(lua_State *L) {
+  binding *b = binding_of(L);
+  const char *path = luaL_checkstring(L, 1);
+  bool done = lua_gettop(L) > 2 ? pl_sparse_save(b->c, path, check_sparse(L, b, 2))
+                                : pl_sparse_save_dense(b->c, path, check_tensor(L, b, 2, "save"));
+  if (!done) fail_engine(L, b);
+  return 0;
 }
 static int sparse_size(lua_State *L) {
   int64_t rows, cols, nnz;
@@ -159,15 +245,37 @@ void open_sparse(lua_State *L, binding *b, int core) {
   static const luaL_Reg patterns[] = {{"__gc", collect_pattern}, {"__eq", same_pattern}, {NULL, NULL}};
   b->patterns = new_metatable(L, b, patterns);
   lua_pop(L, 1);
-  static const luaL_Reg sparse[] = {{"triplets", sparse_triplets},   {"add", sparse_add},
-                                    {"multiply", sparse_multiply},   {"kron", sparse_kron},
-                                    {"transpose", sparse_transpose}, {"scale", sparse_scale},
-                                    {"gram", sparse_gram},           {"apply", sparse_apply},
-                                    {"dense", sparse_dense},         {"factor", sparse_factor},
-                                    {"solve", sparse_solve},         {"solver", sparse_solver_name},
-                                    {"size", sparse_size},           {"indices", sparse_indices},
-                                    {"same", same_pattern},          {NULL, NULL}};
+  static const luaL_Reg sparse[] = {{"triplets", sparse_triplets},
+                                    {"add", sparse_add},
+                                    {"subtract", sparse_subtract},
+                                    {"hadamard", sparse_hadamard},
+                                    {"multiply", sparse_multiply},
+                                    {"kron", sparse_kron},
+                                    {"transpose", sparse_transpose},
+                                    {"scale", sparse_scale},
+                                    {"scale_rows", sparse_scale_rows},
+                                    {"scale_columns", sparse_scale_columns},
+                                    {"gram", sparse_gram},
+                                    {"apply", sparse_apply},
+                                    {"dense", sparse_dense},
+                                    {"cast", sparse_cast},
+                                    {"from_dense", sparse_from_dense},
+                                    {"incidence", sparse_incidence},
+                                    {"block", sparse_block},
+                                    {"index", sparse_index},
+                                    {"diagonal", sparse_diagonal},
+                                    {"trace", sparse_trace},
+                                    {"sum", sparse_sum},
+                                    {"norm", sparse_norm},
+                                    {"dirichlet", sparse_dirichlet},
+                                    {"load", sparse_load},
+                                    {"save", sparse_save},
+                                    {"size", sparse_size},
+                                    {"indices", sparse_indices},
+                                    {"same", same_pattern},
+                                    {NULL, NULL}};
   lua_newtable(L);
   register_functions(L, b, lua_gettop(L), sparse);
+  register_functions(L, b, lua_gettop(L), sparse_solves);
   lua_setfield(L, core, "sparse");
 }

@@ -22,7 +22,9 @@ typedef struct {
 typedef struct {
   int n; /* axes */
   axis_sub axis[PL_MAX_RANK];
-  pl_value x; /* with the axes of a mask merged */
+  pl_value x; /* with the axes of a mask merged; or PL_NONE, where only a shape is selected from */
+  int rank;   /* its shape */
+  int64_t shape[PL_MAX_RANK];
 } selection;
 
 #define OP(name) pl_op_find(name)
@@ -114,6 +116,11 @@ static pl_value index_values(pl_context *c, pl_value v, const pl_info *info) {
   return apply(c, "cast", 1, &v, &PL_INT(PL_I64));
 }
 
+static void set_shape(selection *s, int rank, const int64_t *shape) {
+  s->rank = rank;
+  memcpy(s->shape, shape, (size_t)rank * sizeof *shape);
+}
+
 /* Merges axes a .. a+r-1 of x into one. */
 static pl_value merge_axes(pl_context *c, pl_value x, const pl_info *info, int a, int r) {
   int64_t shape[PL_MAX_RANK];
@@ -130,12 +137,12 @@ static bool parse_one(lua_State *L, binding *b, selection *s, int i, bool produc
 static bool parse_tensor(binding *b, selection *s, pl_value v, bool product) {
   pl_context *c = b->c;
   pl_info info, x;
-  if (!pl_describe(c, v, &info) || !pl_describe(c, s->x, &x)) return false;
+  if (!pl_describe(c, v, &info)) return false;
   axis_sub *sub = &s->axis[s->n];
   *sub = (axis_sub){.kind = INDEX, .product = product};
   if (info.dtype == PL_BOOL) {
     for (int a = 0; a < info.rank; a++)
-      if (s->n + a >= x.rank || x.shape[s->n + a] != info.shape[a]) {
+      if (s->n + a >= s->rank || s->shape[s->n + a] != info.shape[a]) {
         pl_error(c, PL_ERROR_SHAPE, "a mask must have the size of the axes it selects from: axis %d differs",
                  s->n + a + 1);
         return false;
@@ -144,11 +151,20 @@ static bool parse_tensor(binding *b, selection *s, pl_value v, bool product) {
       pl_error(c, PL_ERROR_SHAPE, "a 0-d mask selects nothing");
       return false;
     }
-    if (info.rank > 1) s->x = merge_axes(c, s->x, &x, s->n, info.rank);
+    if (info.rank > 1) {
+      if (s->x == PL_NONE) {
+        pl_error(c, PL_ERROR_SHAPE, "a mask of a sparse matrix's rows, or of its columns, is a vector");
+        return false;
+      }
+      if (!pl_describe(c, s->x, &x)) return false;
+      s->x = merge_axes(c, s->x, &x, s->n, info.rank);
+      if (!pl_describe(c, s->x, &x)) return false;
+      set_shape(s, x.rank, x.shape);
+    }
     sub->index = apply(c, "nonzero", 1, &v, NULL);
   } else if (info.rank == 0 && pl_known(c, v)) { /* a number that happens to be a tensor */
     double number = pl_item(c, v);
-    int64_t k = is_whole(number) ? (int64_t)number : 0, m = x.shape[s->n];
+    int64_t k = is_whole(number) ? (int64_t)number : 0, m = s->shape[s->n];
     if (k == 0 || k > m || k < -m) return range_error(c, k, m, s->n);
     *sub = (axis_sub){.kind = NUMBER, .start = k < 0 ? k + m : k - 1, .step = 1, .count = 1};
   } else {
@@ -160,13 +176,11 @@ static bool parse_tensor(binding *b, selection *s, pl_value v, bool product) {
 
 static bool parse_one(lua_State *L, binding *b, selection *s, int i, bool product) {
   pl_context *c = b->c;
-  pl_info x;
-  if (!pl_describe(c, s->x, &x)) return false;
-  if (s->n >= x.rank) {
-    pl_error(c, PL_ERROR_INDEX, "more subscripts than the tensor's %d axes", x.rank);
+  if (s->n >= s->rank) {
+    pl_error(c, PL_ERROR_INDEX, "more subscripts than the tensor's %d axes", s->rank);
     return false;
   }
-  int64_t m = x.shape[s->n];
+  int64_t m = s->shape[s->n];
   switch (lua_type(L, i)) {
     case LUA_TNUMBER: {
       double k = lua_tonumber(L, i);
@@ -228,14 +242,18 @@ static bool parse_one(lua_State *L, binding *b, selection *s, int i, bool produc
   }
 }
 
-static bool parse(lua_State *L, binding *b, selection *s, pl_value x, int first, int n) {
-  *s = (selection){.x = x};
+static bool parse_all(lua_State *L, binding *b, selection *s, int first, int n) {
   for (int k = 0; k < n; k++)
     if (!parse_one(L, b, s, first + k, false)) return false;
-  pl_info info;
-  if (!pl_describe(b->c, s->x, &info)) return false;
-  for (; s->n < info.rank; s->n++) s->axis[s->n] = (axis_sub){.kind = RANGE, .step = 1, .count = info.shape[s->n]};
+  for (; s->n < s->rank; s->n++) s->axis[s->n] = (axis_sub){.kind = RANGE, .step = 1, .count = s->shape[s->n]};
   return true;
+}
+static bool parse(lua_State *L, binding *b, selection *s, pl_value x, int first, int n) {
+  *s = (selection){.x = x};
+  pl_info info;
+  if (!pl_describe(b->c, x, &info)) return false;
+  set_shape(s, info.rank, info.shape);
+  return parse_all(L, b, s, first, n);
 }
 
 /* The slice's attributes: index axes whole. Returns whether it selects everything as it is. */
@@ -334,6 +352,50 @@ pl_value subscript(lua_State *L, binding *b, pl_value x, int first, int n) {
   pl_value y = parse(L, b, &s, x, first, n) ? select_from(c, &s) : PL_NONE;
   if (alone) {
     if (y != PL_NONE) pl_retain(c, y);
+    pl_scope_end(c);
+  }
+  return y;
+}
+
+/* ---- A(i, j) of a sparse matrix: what has the shape that the same subscripts give of a dense one ---- */
+
+/* An axis's places as 1-based indices; PL_NONE: all. */
+static pl_value places(pl_context *c, const axis_sub *q, int64_t m) {
+  if (q->kind == INDEX) return q->index;
+  if (q->kind == RANGE && q->start == 0 && q->step == 1 && q->count == m) return PL_NONE;
+  pl_attr attrs[] = {PL_REALV((double)q->start + 1), PL_REALV((double)q->step), PL_INT(q->count), PL_INT(PL_I64)};
+  return apply(c, "range", 0, NULL, attrs);
+}
+
+static pl_sparse select_sparse(pl_context *c, const selection *s, pl_sparse a) {
+  const axis_sub *i = &s->axis[0], *j = &s->axis[1];
+  if (i->kind == NUMBER && j->kind == NUMBER)
+    return (pl_sparse){NULL, pl_sparse_element(c, a, i->start + 1, j->start + 1)};
+  pl_value rows = places(c, i, s->shape[0]), columns = places(c, j, s->shape[1]);
+  if (i->kind == INDEX && j->kind == INDEX && !(i->product && j->product))
+    return (pl_sparse){NULL, pl_sparse_pick(c, a, rows, columns)};
+  pl_sparse part = pl_sparse_select(c, a, rows, columns);
+  if (!part.pattern || (i->kind != NUMBER && j->kind != NUMBER)) return part;
+  int64_t m, n, nnz, count;
+  pl_sparse_size(part.pattern, &m, &n, &nnz);
+  count = m * n;
+  pl_value t = pl_sparse_dense(c, part);
+  t = apply(c, "reshape", 1, &t, &PL_INTS(1, &count));
+  pl_sparse_release(c, (pl_sparse){part.pattern, PL_NONE});
+  return (pl_sparse){NULL, t};
+}
+
+pl_sparse subscript_sparse(lua_State *L, binding *b, pl_sparse a, int first, int n) {
+  pl_context *c = b->c;
+  bool alone = pl_owns(c);
+  if (alone) pl_scope_begin(c);
+  selection s = {.x = PL_NONE};
+  int64_t shape[2], nnz;
+  pl_sparse_size(a.pattern, &shape[0], &shape[1], &nnz);
+  set_shape(&s, 2, shape);
+  pl_sparse y = parse_all(L, b, &s, first, n) ? select_sparse(c, &s, a) : (pl_sparse){NULL, PL_NONE};
+  if (alone) {
+    if (y.values != PL_NONE) pl_retain(c, y.values);
     pl_scope_end(c);
   }
   return y;

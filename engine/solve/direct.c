@@ -193,12 +193,13 @@ static int candidates(pl_context *c, pl_pattern *p, const double *values, pl_sol
     list[n++] = (candidate){method, definite, ""};
     return n;
   }
-  enum { SMALL = 16, DENSE = 1000, NARROW = 8, KLU_FLOPS = 50000000 };
-  if (p->rows <= SMALL || (p->rows <= DENSE && p->nnz > 0.3 * p->rows * p->rows))
+  enum { SMALL = 16, MIDDLE = 100, DENSE = 1000, NARROW = 8, WIDE = 32, KLU_FLOPS = 50000000 };
+  double full = (double)p->nnz / p->rows / p->rows, band = (double)p->nnz / p->rows / (s->lower + s->upper + 1);
+  if (p->rows <= SMALL || (p->rows <= DENSE && full > (p->rows < MIDDLE ? 0.2 : 0.05)))
     list[n++] = (candidate){PL_SOLVER_DENSE, definite, "it is small or full"};
   else if (s->lower <= 1 && s->upper <= 1)
     list[n++] = (candidate){PL_SOLVER_TRIDIAGONAL, definite, "it is tridiagonal"};
-  else if (s->lower <= NARROW && s->upper <= NARROW)
+  else if (s->lower <= (band > 0.5 ? WIDE : NARROW) && s->upper <= (band > 0.5 ? WIDE : NARROW))
     list[n++] = (candidate){PL_SOLVER_BANDED, definite, "its band is narrow"};
   if (n) return n;
 #ifdef PL_HAVE_GPL

@@ -21,10 +21,26 @@ local function check_options(options, valid, what)
 end
 
 local factor_options = {definite = true, symmetric = true, method = true}
-local solve_options = {definite = true, symmetric = true, method = true, transpose = true}
+local solve_options = {definite = true, symmetric = true, method = true, transpose = true, fixed = true, value = true, nullspace = true}
+
+-- Method and what is known of the matrix.
+local function asked(options) return options.method, options.definite and "definite" or options.symmetric and "symmetric" or nil end
+
+-- Pattern, values, and whether it is their transpose that is meant: A.T solves with A's factor.
+local function parts(a, transpose)
+  local of = rawget(a, "of")
+  if of then return of.pattern, of.values, not transpose end
+  return a.pattern, a.values, transpose or false
+end
+
+local function right_side(b)
+  if b == nil then core.fail("solve: the right-hand side is nil") end
+  return b
+end
 
 local function factor(a, options)
-  return S.factor(a.pattern, a.values, options.method, options.definite and "definite" or options.symmetric and "symmetric" or nil)
+  local pattern, values = parts(a)
+  return S.factor(pattern, values, asked(options))
 end
 
 --- Factors the matrix once, for any number of solves; derivatives reuse the factor too.
@@ -39,8 +55,8 @@ end
 ---@param options? table  {transpose = true: A' x = b}
 function Factor:solve(b, options)
   options = check_options(options, {transpose = true}, "solve")
-  if b == nil then core.fail("solve: the right-hand side is nil") end
-  return S.solve(self.resource, self.matrix.pattern, self.matrix.values, b, options.transpose or false)
+  local pattern, values, transpose = parts(self.matrix, options.transpose)
+  return S.solve(pattern, values, self.resource, right_side(b), transpose)
 end
 
 --- The method that made the factor, and why it was chosen ("" where it was asked for).
@@ -54,11 +70,24 @@ function methods.solver(a, options)
 end
 
 --- x with A x = b, for b {n} or {n, k}. A singular matrix is an error that names the row.
----@param options? table  those of factor, and transpose = true: A' x = b
+---@param options? table  those of factor, and transpose = true: A' x = b;
+--- fixed = indices or a mask of unknowns that are known, value = a number, {#fixed} or {#fixed, k} (0): x there; the other rows hold, and
+--- what is left of the matrix stays symmetric and definite; nullspace = "constant" or a tensor {n} or {n, k}: of a symmetric matrix
+--- (pure Neumann problems), the x orthogonal to it, for b without its part in it
 function methods.solve(a, b, options)
   options = check_options(options, solve_options, "solve")
-  if b == nil then core.fail("solve: the right-hand side is nil") end
-  return S.solve(factor(a, options), a.pattern, a.values, b, options.transpose or false)
+  right_side(b)
+  local pattern, values, transpose = parts(a, options.transpose)
+  local method, known = asked(options)
+  if options.nullspace ~= nil then
+    if options.fixed ~= nil then core.fail("solve: fixed and nullspace exclude each other: with enough fixed unknowns there is no null space") end
+    local null = options.nullspace
+    if type(null) == "string" and null ~= "constant" then core.fail(("solve: the null space is \"constant\" or a tensor, not '%s'"):format(null)) end
+    return S.solve_null(pattern, values, b, method, known, null ~= "constant" and null or nil)
+  end
+  if options.fixed ~= nil then return S.solve_fixed(pattern, values, b, method, known, transpose, options.fixed, options.value) end
+  if options.value ~= nil then core.fail("solve: `value` goes with `fixed`, the unknowns that have it") end
+  return S.solve(pattern, values, S.factor(pattern, values, method, known), b, transpose)
 end
 
 return methods

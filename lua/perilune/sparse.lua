@@ -1,4 +1,5 @@
--- Sparse matrices: a pattern and a vector of values, which is a tensor like any other. Indices are 1-based.
+-- Sparse matrices: a pattern and a vector of values, which is a tensor like any other. Indices are 1-based. A.T is kept as what it
+-- is the transpose of, until its entries are asked for: A.T*x needs none of them.
 local core = require "perilune.core"
 local S = core.sparse
 
@@ -90,12 +91,117 @@ function sparse.eye(n, m)
   return sparse.diags({1}, {0}, {n, m or n})
 end
 
+local function check_options(options, known, what)
+  for key in pairs(options or {}) do
+    if not known[key] then
+      local names = {}
+      for name in pairs(known) do names[#names + 1] = name end
+      table.sort(names)
+      core.fail(("%s has no option '%s'; it has %s"):format(what, tostring(key), table.concat(names, ", ")))
+    end
+  end
+  return options or {}
+end
+
+--- The sparse matrix of a dense one. Its entries are those above the tolerance in absolute value, which cannot be known while a
+--- function is traced, or those of another sparse matrix. The derivative goes to the entries that were taken.
+---@param t any  a tensor {m, n}
+---@param options? table  {tolerance = 0} or {pattern = a sparse matrix}
+---@return table
+function sparse.from_dense(t, options)
+  options = check_options(options, {tolerance = true, pattern = true}, "from_dense")
+  if options.pattern ~= nil then return matrix(S.from_dense(t, check(options.pattern, "from_dense: pattern").pattern)) end
+  local tolerance = options.tolerance or 0
+  if type(tolerance) ~= "number" then core.fail(("from_dense: the tolerance is a number, not %s"):format(type(tolerance))) end
+  return matrix(S.from_dense(t, tolerance))
+end
+
+--- The matrix of blocks, a list of rows: sparse.block{{A, B}, {0, C}}. A block that is 0 (or nil within a row) has the size that
+--- those beside it say.
+---@param rows table
+---@return table
+function sparse.block(rows)
+  if type(rows) ~= "table" or is_matrix(rows) then core.fail("block needs a list of rows of blocks, {{A, B}, {C, D}}") end
+  local m, n = #rows, 0
+  for _, row in ipairs(rows) do
+    if type(row) ~= "table" or is_matrix(row) then core.fail("block needs a list of rows of blocks, {{A, B}, {C, D}}") end
+    for key in pairs(row) do n = type(key) == "number" and math.max(n, key) or n end
+  end
+  if m == 0 or n == 0 then core.fail("block: there are no blocks") end
+  local patterns, values = {}, {}
+  for i = 1, m do
+    for j = 1, n do
+      local block, at = rows[i][j], (i - 1)*n + j
+      if block == nil or block == 0 then
+        patterns[at], values[at] = false, false
+      else
+        check(block, ("block (%d, %d)"):format(i, j))
+        patterns[at], values[at] = block:parts()
+      end
+    end
+  end
+  return matrix(S.block(m, n, patterns, values))
+end
+
+--- Matrices one below another (axis 1, the default) or side by side (axis 2).
+---@param list table
+---@param axis? number
+---@return table
+function sparse.concat(list, axis)
+  if type(list) ~= "table" or is_matrix(list) or #list == 0 then core.fail("concat needs a list of sparse matrices") end
+  if axis == -1 or axis == -2 then axis = axis + 3 end
+  if axis ~= nil and axis ~= 1 and axis ~= 2 then core.fail(("concat: a sparse matrix has axes 1 and 2, not %s"):format(tostring(axis))) end
+  local rows = {}
+  for k, a in ipairs(list) do
+    check(a, ("concat: matrix %d"):format(k))
+    rows[k] = {a}
+  end
+  return sparse.block(axis == 2 and {list} or rows)
+end
+
+--- Matrices along the diagonal, zeros elsewhere.
+---@param list table
+---@return table
+function sparse.block_diag(list)
+  if type(list) ~= "table" or is_matrix(list) or #list == 0 then core.fail("block_diag needs a list of sparse matrices") end
+  local rows = {}
+  for k, a in ipairs(list) do
+    check(a, ("block_diag: matrix %d"):format(k))
+    rows[k] = {}
+    for j = 1, #list do rows[k][j] = j == k and a or 0 end
+  end
+  return sparse.block(rows)
+end
+
 --- The Kronecker product.
 ---@return table
 function sparse.kron(a, b)
-  check(a, "kron")
-  check(b, "kron")
-  return matrix(S.kron(a.pattern, a.values, b.pattern, b.values))
+  local p, v = check(a, "kron"):parts()
+  return matrix(S.kron(p, v, check(b, "kron"):parts()))
+end
+
+--- Differences over faces, {faces, n}: (G*p)[f] = p[right[f]] - p[left[f]]. G.T*q is then what flows into each cell, with q from left to right.
+---@param left any   for each face the number of its left cell
+---@param right any
+---@param n number   how many cells there are
+---@return table
+function sparse.incidence(left, right, n) return matrix(S.incidence(left, right, n)) end
+
+--- A matrix from a MatrixMarket file: sparse from coordinates, a tensor from the array format.
+---@param path string
+---@return any
+function sparse.load(path)
+  if type(path) ~= "string" then core.fail(("load needs a path, not %s"):format(type(path))) end
+  local p, v = S.load(path)
+  if v == nil then return p end
+  return matrix(p, v)
+end
+
+--- Writes a sparse matrix, or a tensor {m, n}, to a MatrixMarket file, with digits enough to give the same numbers again.
+---@param path string
+function sparse.save(path, a)
+  if type(path) ~= "string" then core.fail(("save needs a path, not %s"):format(type(path))) end
+  if is_matrix(a) then S.save(path, a:parts()) else S.save(path, a) end
 end
 
 local function scalar(x) return type(x) == "number" or (is_tensor(x) and x.rank == 0) end
@@ -110,75 +216,174 @@ local function reject(op, a, b)
     :format(op, name(a), name(b)))
 end
 
-function Matrix.__add(a, b)
-  if not (is_matrix(a) and is_matrix(b)) then reject("sum", a, b) end
-  return matrix(S.add(a.pattern, a.values, b.pattern, b.values))
+-- f(pattern, values, pattern, values)
+local function pair(f, a, b)
+  local p, v = a:parts()
+  return matrix(f(p, v, b:parts()))
 end
 
-function Matrix.__unm(a) return matrix(S.scale(a.pattern, a.values, -1)) end
+-- f(pattern, values, x)
+local function with(f, a, x)
+  local p, v = a:parts()
+  return matrix(f(p, v, x))
+end
+
+function Matrix.__add(a, b)
+  if not (is_matrix(a) and is_matrix(b)) then reject("sum", a, b) end
+  return pair(S.add, a, b)
+end
+
+function Matrix.__unm(a) return with(S.scale, a, -1) end
 
 function Matrix.__sub(a, b)
   if not (is_matrix(a) and is_matrix(b)) then reject("difference", a, b) end
-  if S.same(a.pattern, b.pattern) then return matrix(b.pattern, a.values - b.values) end
-  return matrix(S.add(a.pattern, a.values, S.scale(b.pattern, b.values, -1)))
+  return pair(S.subtract, a, b)
 end
 
 function Matrix.__mul(a, b)
-  if is_matrix(a) and is_matrix(b) then return matrix(S.multiply(a.pattern, a.values, b.pattern, b.values)) end
-  if is_matrix(a) and scalar(b) then return matrix(S.scale(a.pattern, a.values, b)) end
-  if is_matrix(b) and scalar(a) then return matrix(S.scale(b.pattern, b.values, a)) end
-  if is_matrix(a) and (is_tensor(b) or core.is_buffer(b)) then return S.apply(a.pattern, a.values, b) end
+  if is_matrix(a) and is_matrix(b) then return pair(S.multiply, a, b) end
+  if is_matrix(a) and scalar(b) then return with(S.scale, a, b) end
+  if is_matrix(b) and scalar(a) then return with(S.scale, b, a) end
+  if is_matrix(a) and (is_tensor(b) or core.is_buffer(b)) then
+    local of = rawget(a, "of")
+    if of then return S.apply(of.pattern, of.values, b, true) end
+    return S.apply(a.pattern, a.values, b)
+  end
   reject("product", a, b)
 end
 
 function Matrix.__div(a, b)
   if not (is_matrix(a) and scalar(b)) then reject("quotient", a, b) end
-  return matrix(a.pattern, a.values/b)
+  local p, v = a:parts()
+  return matrix(p, v/b)
 end
 
 function Matrix.__pow(a, b) reject("power", a, b) end
 
 local methods = {}
 
+-- Pattern and values.
+function methods.parts(a)
+  local of = rawget(a, "of")
+  if of then return S.transpose(of.pattern, of.values) end
+  return a.pattern, a.values
+end
+
 --- The product with a matrix, sparse or dense, or a vector.
 function methods.matmul(a, b) return a*b end
 
---- B' diag(d) B: stiffness assembly; one linear map of d, made once.
----@param d any  a weight for each row, or one number
-function methods.gram(b, d) return matrix(S.gram(b.pattern, b.values, d)) end
+--- The product entry by entry: it has those that both have.
+---@param b table  a sparse matrix of the same shape
+function methods.hadamard(a, b) return pair(S.hadamard, check(a, "hadamard"), check(b, "hadamard")) end
+
+--- diag(d) A: row i times d[i].
+---@param d any  {rows}
+function methods.scale_rows(a, d) return with(S.scale_rows, a, d) end
+
+--- A diag(d): column j times d[j].
+---@param d any  {columns}
+function methods.scale_columns(a, d) return with(S.scale_columns, a, d) end
+
+--- B' D B: stiffness assembly; one linear map of D, made once. D is one number, the diagonal matrix of a weight for each row, or made of
+--- a block for each k rows: weights {cells, k, k} for B with k rows a cell. It is symmetric where D is (with blocks, to rounding).
+---@param d any  a number, {rows}, or {rows/k, k, k}
+function methods.gram(b, d) return with(S.gram, b, d) end
 
 for name, f in pairs(require "perilune.solve") do methods[name] = f end
 
 --- The dense tensor.
-function methods.dense(a) return S.dense(a.pattern, a.values) end
+function methods.dense(a) return S.dense(a:parts()) end
 
---- Row indices, column indices and values of the entries.
-function methods.entries(a) return S.indices(a.pattern, false), S.indices(a.pattern, true), a.values end
+--- Row indices, column indices and values of the entries, row by row.
+function methods.entries(a)
+  local p, v = a:parts()
+  return S.indices(p, false), S.indices(p, true), v
+end
+
+--- The same matrix with values of another dtype, "f64" or "f32".
+function methods.astype(a, dtype) return with(S.cast, a, dtype) end
+methods.to = methods.astype
+
+--- The entries (i, i + k) as a vector: the diagonal, or one above (k > 0) or below it.
+---@param k? number  0
+function methods.diag(a, k)
+  local p, v = a:parts()
+  return S.diagonal(p, v, k or 0)
+end
+
+--- The sum of the diagonal.
+function methods.trace(a) return S.trace(a:parts()) end
+
+--- The sum of all entries; down the columns, {columns}, with axis 1; along the rows, {rows}, with axis 2.
+---@param axis? number
+function methods.sum(a, axis)
+  local p, v = a:parts()
+  return S.sum(p, v, axis)
+end
+
+local norms = {fro = 0, [1] = 1, inf = 2, [math.huge] = 2, max = 3}
+--- A norm: "fro" (the default), the root of the sum of squares; 1, the largest column sum of absolute values; "inf", the largest row sum;
+--- "max", the largest absolute value.
+---@param kind? any
+function methods.norm(a, kind)
+  local place = norms[kind == nil and "fro" or kind]
+  if not place then core.fail(("norm: there is no norm %s of a sparse matrix; there are \"fro\", 1, \"inf\" and \"max\""):format(tostring(kind))) end
+  local p, v = a:parts()
+  return S.norm(p, v, place)
+end
+
+--- The system A u = b with the unknowns `fixed` set to a value: the matrix with their rows and columns replaced by those of the identity
+--- (so it stays symmetric), and the right-hand side, from which what the fixed ones contribute has been taken.
+---@param fixed any  indices of unknowns, each once
+---@param b any      {n} or {n, k}
+---@param value any  one number, {#fixed} or {#fixed, k}
+---@return table, any
+function methods.dirichlet(a, fixed, b, value)
+  local p, v = a:parts()
+  local pattern, values, rhs = S.dirichlet(p, v, fixed, b, value == nil and 0 or value)
+  return matrix(pattern, values), rhs
+end
 
 --- Row and column count.
 function methods.size(a)
-  local m, n = S.size(a.pattern)
+  local of = rawget(a, "of")
+  local m, n = S.size((of or a).pattern)
+  if of then return n, m end
   return m, n
+end
+
+-- A(i, j): numbers, ranges, index tensors, masks or pl.ix, as of a dense tensor, whose shape the result has: sparse where both axes
+-- stay, else a tensor (an element, a row, a column, the entries at pairs of indices).
+function Matrix.__call(a, ...)
+  local p, v = a:parts()
+  local part, values = S.index(p, v, ...)
+  if values ~= nil then return matrix(part, values) end
+  return part
 end
 
 function Matrix.__index(a, key)
   if methods[key] then return methods[key] end
-  if key == "T" then return matrix(S.transpose(a.pattern, a.values)) end
-  if key == "shape" then
-    local m, n = S.size(a.pattern)
-    return {m, n}
-  end
-  if key == "nnz" then return (select(3, S.size(a.pattern))) end
+  local of = rawget(a, "of")
+  if key == "T" then return of or setmetatable({of = a}, Matrix) end
+  if key == "pattern" then return (S.transpose(of.pattern, of.values)) end
+  if key == "values" then return (select(2, S.transpose(of.pattern, of.values))) end
+  if key == "shape" then return {a:size()} end
+  if key == "nnz" then return (select(3, S.size((of or a).pattern))) end
+  if key == "dtype" then return (of or a).values.dtype end
   core.fail(("a sparse matrix has no field or method '%s'"):format(tostring(key)))
 end
 
+function Matrix.__newindex(_, key)
+  core.fail(("a sparse matrix cannot be changed ('%s'): with_values and sums make new ones"):format(tostring(key)))
+end
+
 function Matrix.__tostring(a)
-  local m, n, nnz = S.size(a.pattern)
-  local lines = {("sparse {%d, %d}, %d entries"):format(m, n, nnz)}
-  if nnz <= 20 then
-    local i, j, v = a:entries()
-    for k = 1, nnz do lines[#lines + 1] = ("  %d, %d: %.6g"):format(i:item(k), j:item(k), v:item(k)) end
-  end
+  local m, n = a:size()
+  local lines = {("sparse {%d, %d}, %d entries, %s"):format(m, n, a.nnz, a.dtype)}
+  local i, j, v = a:entries()
+  if not pcall(v.item, v, 1) then return lines[1] end -- empty, or being traced
+  for k = 1, math.min(a.nnz, 20) do lines[#lines + 1] = ("  %d, %d: %.6g"):format(i:item(k), j:item(k), v:item(k)) end
+  if a.nnz > 20 then lines[#lines + 1] = ("  ... and %d more"):format(a.nnz - 20) end
   return table.concat(lines, "\n")
 end
 

@@ -153,6 +153,116 @@ describe("derivatives", function()
   end)
 end)
 
+describe("fixed unknowns", function()
+  local A, w = grid(5)
+  local b, B = rng:normal(25), rng:normal(25, 2)
+  local fixed, free = {1, 7, 25, 3}, {}
+  for k = 1, 25 do if k ~= 1 and k ~= 7 and k ~= 25 and k ~= 3 then free[#free + 1] = k end end
+  local function reference(M, rhs, g) -- dense, by blocks
+    local f, c = pl.tensor(free):to "i64", pl.tensor(fixed):to "i64"
+    local u = pl.solve(M(f, ":")(":", f), rhs(f) - M(f, ":")(":", c):matmul(g))
+    return pl.zeros(#rhs):at(f):set(u):at(c):set(g)
+  end
+
+  it("are eliminated", function()
+    local g = rng:normal(4)
+    local K = A(w)
+    for _, M in ipairs{K, K + sparse.diags({0.3}, {1}, 25)} do
+      near(M:solve(b, {fixed = fixed, value = g}), reference(M:dense(), b, g), 1e-12)
+      near(M:solve(b, {fixed = fixed, value = g, transpose = true}), reference(M:dense().T, b, g), 1e-12)
+      near(M.T:solve(b, {fixed = fixed, value = g}), reference(M:dense().T, b, g), 1e-12)
+      near(M:solve(b, {fixed = fixed}), reference(M:dense(), b, pl.zeros(4)), 1e-12)
+      near(M:solve(b, {fixed = pl.tensor(fixed), value = 2}), reference(M:dense(), b, 2*pl.ones(4)), 1e-12)
+    end
+    local mask = pl.zeros(25):at(pl.tensor(fixed):to "i64"):set(1):gt(0)
+    near(K:solve(b, {fixed = mask, value = 2, definite = true}), reference(K:dense(), b, 2*pl.ones(4)), 1e-12)
+    local two = K:solve(B, {fixed = fixed, value = g})
+    near(two(":", 2), reference(K:dense(), B(":", 2), g), 1e-12)
+    local G = rng:normal(4, 2)
+    near(K:solve(B, {fixed = fixed, value = G})(":", 1), reference(K:dense(), B(":", 1), G(":", 1)), 1e-12)
+    near(K:solve(b, {fixed = pl.arange(1, 25), value = b}), b, 0)
+  end)
+
+  it("have derivatives in the matrix, the right-hand side and the values, compiled and in loops", function()
+    local function loss(p)
+      local x = A(p):solve(p.b, {fixed = fixed, value = p.g, definite = true})
+      return pl.sum(x^2) + pl.sum(A(p):solve(p.b, {fixed = fixed, value = p.s, method = "klu"})^3)
+    end
+    local p = {x = w.x, y = w.y, b = b*1, g = rng:normal(4), s = 0.4}
+    pl.check_grad(loss, p, {order = 2})
+    local compiled = pl.compile(loss)
+    assert.are.equal(loss(p):item(), compiled(p):item())
+    near(pl.grad(compiled)(p).x, pl.grad(loss)(p).x, 1e-13)
+    local function walk(q) return pl.sum(pl.scan(function(u) return A(q):solve(u + b, {fixed = fixed, value = q.s}) end, b, 3)^2) end
+    local function steps(q)
+      local u = b
+      for _ = 1, 3 do u = A(q):solve(u + b, {fixed = fixed, value = q.s}) end
+      return pl.sum(u^2)
+    end
+    near(pl.grad(walk)(p).x, pl.grad(steps)(p).x, 1e-12)
+  end)
+
+  it("errors", function()
+    local K = A(w)
+    fails("twice", K.solve, K, b, {fixed = {1, 1}})
+    fails("26", K.solve, K, b, {fixed = {26}})
+    fails("are one number, {4}", K.solve, K, b, {fixed = fixed, value = pl.ones(3)})
+    fails("mask of fixed unknowns has 3 entries", K.solve, K, b, {fixed = pl.ones(3):gt(0)})
+    fails("length 3", K.solve, K, pl.ones(3), {fixed = fixed})
+    fails("goes with `fixed`", K.solve, K, b, {value = 1})
+    fails("counted among the free unknowns", K.solve, K - 3*sparse.eye(25), b, {fixed = fixed, definite = true})
+    fails("must not depend on its arguments", pl.compile(function(f) return K:solve(b, {fixed = f}) end), pl.tensor{1, 2})
+  end)
+end)
+
+describe("null spaces", function()
+  local m = 6
+  local d = sparse.diags({1, -1}, {1, 0}, {m - 1, m})
+  local G, H = sparse.kron(d, sparse.eye(m)), sparse.kron(sparse.eye(m), d)
+  local w = 1 + rng:uniform((m - 1)*m)
+  local b, B = rng:normal(m*m), rng:normal(m*m, 2)
+  local function K(v) return G:gram(v) + H:gram(2*v) end
+
+  it("of constants and of vectors", function()
+    local A = K(w)
+    local x = A:solve(b, {nullspace = "constant"})
+    near(pl.mean(x), 0, 1e-13)
+    near(A*x, b - pl.mean(b), 1e-12)
+    local Z = pl.stack({pl.ones(m*m):at("1:10"):set(0), pl.zeros(m*m):at("1:10"):set(3)}, 2)
+    local rows = pl.arange(1, m*m):le(10)
+    local i, j, v = A:entries()
+    local apart = pl.logical_not(pl.logical_xor(i:le(10), j:le(10)))
+    local i2, j2, v2 = i[apart], j[apart], v[apart]
+    local two = sparse.triplets(i2, j2, v2, m*m) -- two pieces that do not meet
+    two = two - sparse.diag(two*pl.ones(m*m))
+    local y = two:solve(B, {nullspace = Z})
+    near(Z.T:matmul(y), pl.zeros(2, 2), 1e-12)
+    local mean = pl.where(rows:reshape(m*m, 1), pl.mean(B("1:10", ":"), 1), pl.mean(B("11:-1", ":"), 1))
+    near(two*y, B - mean, 1e-11)
+    for _, options in ipairs{{definite = true}, {symmetric = true}, {method = "umfpack"}} do
+      options.nullspace = "constant"
+      near(A:solve(b, options), x, 1e-12)
+    end
+  end)
+
+  it("have derivatives", function()
+    local function loss(p) return pl.sum(pl.sin(K(p.w):solve(p.b, {nullspace = "constant", definite = true}))) end
+    pl.check_grad(loss, {w = w, b = b}, {order = 2})
+    local compiled = pl.compile(loss)
+    near(pl.grad(compiled){w = w, b = b}.w, pl.grad(loss){w = w, b = b}.w, 1e-13)
+  end)
+
+  it("errors", function()
+    local A = K(w)
+    fails("times its null space is not zero", function() (A + sparse.eye(m*m)):solve(b, {nullspace = "constant"}) end)
+    fails("exclude each other", A.solve, A, b, {nullspace = "constant", fixed = {1}})
+    fails("not 'ones'", A.solve, A, b, {nullspace = "ones"})
+    fails("vector 2 of the null space", A.solve, A, b, {nullspace = pl.ones(m*m, 2)})
+    fails("must be constant", pl.grad(function(z) return pl.sum(A:solve(b, {nullspace = z})) end), pl.ones(m*m))
+    fails("{36, k}", A.solve, A, b, {nullspace = pl.ones(3)})
+  end)
+end)
+
 describe("errors", function()
   local b = pl.ones(n)
   it("of matrices", function()
@@ -182,7 +292,7 @@ describe("errors", function()
   it("of options", function()
     fails("no option 'fast'", laplace.solve, laplace, b, {fast = true})
     fails("no option 'transpose'", laplace.factor, laplace, {transpose = true})
-    fails("there is no solver 'lu'", laplace.solve, laplace, b, {method = "lu"})
+    fails("there is no direct solver 'lu'", laplace.solve, laplace, b, {method = "lu"})
     fails("no option 'method'", function() laplace:factor():solve(b, {method = "klu"}) end)
   end)
 end)
