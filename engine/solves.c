@@ -186,3 +186,16 @@ pl_value pl_sparse_solve_null(pl_context *c, pl_sparse a, pl_value b, pl_value n
   }
   return end(c, alone, x);
 }
+
+/* ---- least squares ---- */
+
+pl_value pl_sparse_lstsq(pl_context *c, pl_sparse a, pl_value b) {
+  bool alone = begin(c), wide = PATTERN(a)->rows < PATTERN(a)->cols;
+  pl_sparse tall = wide ? pl_sparse_transpose(c, a) : a;
+  pl_value x = PL_NONE;
+  if (tall.pattern)
+    x = pl_call3(c, PL_OP(sparse_qr_solve), pl_call1(c, PL_OP(sparse_qr), tall.values, &PL_OBJECT(tall.pattern)), tall.values,
+                 b, (pl_attr[]){PL_OBJECT(tall.pattern), PL_INT(wide)});
+  if (wide) pl_object_release(tall.pattern);
+  return end(c, alone, x);
+}

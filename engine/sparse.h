@@ -105,6 +105,8 @@ PL_API pl_value pl_sparse_solve_fixed(pl_context *c, pl_sparse a, pl_value b, pl
 /* For a symmetric A whose null space is spanned by `null` ({n} or {n, k}; PL_NONE: the constants): the x orthogonal to
  * it that solves A x = b, b without its part in the null space. */
 PL_API pl_value pl_sparse_solve_null(pl_context *c, pl_sparse a, pl_value b, pl_value null, pl_solver method);
+/* The x of least |A x - b|, or, where A has fewer rows than columns, the least x with A x = b; A has full rank. */
+PL_API pl_value pl_sparse_lstsq(pl_context *c, pl_sparse a, pl_value b);
 PL_API const char *pl_factor_name(pl_context *c, pl_value factor);   /* "KLU" ... */
 PL_API const char *pl_factor_reason(pl_context *c, pl_value factor); /* why that; "": it was asked for */
 

@@ -59,6 +59,15 @@ static int solve_null(lua_State *L) {
   return push_value(L, b, pl_sparse_solve_null(b->c, a, rhs, null, method));
 }
 
+/* lstsq(pattern, values, rhs) */
+static int solve_lstsq(lua_State *L) {
+  binding *b = binding_of(L);
+  pl_sparse a = check_sparse(L, b, 1);
+  pl_value rhs = check_value(L, b, 3, -1, "lstsq");
+  mark_line(L, b);
+  return push_value(L, b, pl_sparse_lstsq(b->c, a, rhs));
+}
+
 /* solver(factor) -> name, reason */
 static int solve_name(lua_State *L) {
   binding *b = binding_of(L);
@@ -70,4 +79,4 @@ static int solve_name(lua_State *L) {
 }
 
 const luaL_Reg sparse_solves[] = {{"factor", solve_factor},   {"solve", solve_solve}, {"solve_fixed", solve_fixed},
-                                  {"solve_null", solve_null}, {"solver", solve_name}, {NULL, NULL}};
+                                  {"solve_null", solve_null}, {"solver", solve_name}, {"lstsq", solve_lstsq}, {NULL, NULL}};

@@ -113,12 +113,12 @@ static bool check_null_sample(pl_context *c, pl_sampler_random *r, int k, pl_sam
 
 /* ---- samples ---- */
 
-static pl_value sample_values(pl_context *c, pl_sampler_random *r, const pl_pattern *p) {
+pl_value pl_sample_diagonal(pl_context *c, pl_sampler_random *r, const pl_pattern *p, double most) {
   pl_value v = pl_sample_tensor(c, r, -1, 1, 1, p->nnz);
   pl_slot *s = pl_slot_get(c, v);
   for (int32_t i = 0; s && i < p->rows; i++)
     for (int32_t k = p->row_ptr[i]; k < p->row_ptr[i + 1]; k++)
-      if (p->col[k] == i) ((double *)s->data)[k] += 6;
+      if (p->col[k] == i) ((double *)s->data)[k] += most;
   return v;
 }
 static bool factor_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s) {
@@ -129,7 +129,7 @@ static bool factor_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample 
   s->object = &p->base;
   s->attrs[0] = PL_OBJECT(s->object);
   s->attrs[1] = PL_INT(PL_SOLVER_AUTO);
-  s->in[0] = sample_values(c, r, p);
+  s->in[0] = pl_sample_diagonal(c, r, p, 6);
   return true;
 }
 /* The conformance test moves the values: its solve must factor them anew, so it goes through a composite. */
@@ -151,7 +151,7 @@ static bool solve_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *
   s->attrs[0] = PL_OBJECT(s->object);
   s->attrs[1] = PL_INT(k & 1);
   s->attrs[2] = PL_INT(methods[k / 2]);
-  s->in[0] = sample_values(c, r, p);
+  s->in[0] = pl_sample_diagonal(c, r, p, 6);
   s->in[1] = pl_sample_tensor(c, r, -1, 1, k & 2 ? 2 : 1, 6, 3);
   return true;
 }

@@ -95,8 +95,7 @@ bool pl_solver_memory(pl_context *c, const char *library) {
   return false;
 }
 
-/* The largest entry; -1, and the error set, where one is not finite. */
-static double largest(pl_context *c, const pl_pattern *p, const double *values) {
+double pl_largest_entry(pl_context *c, const pl_pattern *p, const double *values) {
   double most = 0;
   for (int32_t k = 0; k < p->nnz; k++) {
     double x = fabs(values[k]);
@@ -263,7 +262,7 @@ pl_resource *pl_direct_factor(pl_context *c, pl_pattern *p, const double *values
   pl_solver method = asked & 0xff;
   if (method == PL_SOLVER_CHOLMOD) asked |= PL_SOLVER_DEFINITE;
   if (method == PL_SOLVER_LDL) asked |= PL_SOLVER_SYMMETRIC;
-  double most = largest(c, p, values);
+  double most = pl_largest_entry(c, p, values);
   struct pl_symbolic *s = most < 0 ? NULL : symbolic(c, p);
   if (!s || !inspect(c, p, s)) return NULL;
   if (method == PL_SOLVER_TRIDIAGONAL && (s->lower > 1 || s->upper > 1)) {

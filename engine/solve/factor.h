@@ -61,6 +61,9 @@ bool pl_pivots_differ(pl_context *c, const pl_pattern *p, int64_t row, double ra
 bool pl_indefinite(pl_context *c, const pl_pattern *p, int64_t row);
 bool pl_solver_memory(pl_context *c, const char *library);
 
+/* The largest entry; -1, and the error set, where one is not finite. */
+double pl_largest_entry(pl_context *c, const pl_pattern *p, const double *values);
+
 bool pl_klu_analyse(pl_context *c, pl_pattern *p);
 void pl_umfpack_forget(struct pl_symbolic *s);
 void pl_cholmod_forget(struct pl_symbolic *s);

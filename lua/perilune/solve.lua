@@ -90,4 +90,13 @@ function methods.solve(a, b, options)
   return S.solve(pattern, values, S.factor(pattern, values, method, known), b, transpose)
 end
 
+--- Least squares by sparse QR: the x of least |A x - b|, for A with more rows than columns; with fewer, the least x with A x = b.
+--- A must have full rank (its rank is in the error). Differentiable in A and b.
+---@param b any  {rows} or {rows, k}
+function methods.lstsq(a, b)
+  if b == nil then core.fail("lstsq: the right-hand side is nil") end
+  local pattern, values = a:parts()
+  return S.lstsq(pattern, values, b)
+end
+
 return methods
