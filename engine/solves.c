@@ -18,6 +18,14 @@ pl_value pl_sparse_solve(pl_context *c, pl_value factor, pl_sparse a, pl_value b
   return pl_call3(c, PL_OP(factored_solve), factor, a.values, b, (pl_attr[]){PL_OBJECT(a.pattern), PL_INT(transpose)});
 }
 
+pl_value pl_sparse_logdet(pl_context *c, pl_value factor, pl_sparse a, pl_value *sign) {
+  pl_value out[2] = {PL_NONE, PL_NONE};
+  pl_apply(c, PL_OP(factor_logdet), 2, (pl_value[]){factor, a.values}, &PL_OBJECT(a.pattern), out);
+  if (sign) *sign = out[1];
+  else if (pl_owns(c)) pl_release(c, out[1]);
+  return out[0];
+}
+
 /* Temporaries die, outside recordings. */
 static bool begin(pl_context *c) {
   bool alone = !c->scope;
@@ -194,8 +202,8 @@ pl_value pl_sparse_lstsq(pl_context *c, pl_sparse a, pl_value b) {
   pl_sparse tall = wide ? pl_sparse_transpose(c, a) : a;
   pl_value x = PL_NONE;
   if (tall.pattern)
-    x = pl_call3(c, PL_OP(sparse_qr_solve), pl_call1(c, PL_OP(sparse_qr), tall.values, &PL_OBJECT(tall.pattern)), tall.values,
-                 b, (pl_attr[]){PL_OBJECT(tall.pattern), PL_INT(wide)});
+    x = pl_call3(c, PL_OP(sparse_qr_solve), pl_call1(c, PL_OP(sparse_qr), tall.values, &PL_OBJECT(tall.pattern)),
+                 tall.values, b, (pl_attr[]){PL_OBJECT(tall.pattern), PL_INT(wide)});
   if (wide) pl_object_release(tall.pattern);
   return end(c, alone, x);
 }

@@ -107,6 +107,8 @@ PL_API pl_value pl_sparse_solve_fixed(pl_context *c, pl_sparse a, pl_value b, pl
 PL_API pl_value pl_sparse_solve_null(pl_context *c, pl_sparse a, pl_value b, pl_value null, pl_solver method);
 /* The x of least |A x - b|, or, where A has fewer rows than columns, the least x with A x = b; A has full rank. */
 PL_API pl_value pl_sparse_lstsq(pl_context *c, pl_sparse a, pl_value b);
+/* log |det A| by A's factor; sign (may be NULL): of the determinant. */
+PL_API pl_value pl_sparse_logdet(pl_context *c, pl_value factor, pl_sparse a, pl_value *sign);
 PL_API const char *pl_factor_name(pl_context *c, pl_value factor);   /* "KLU" ... */
 PL_API const char *pl_factor_reason(pl_context *c, pl_value factor); /* why that; "": it was asked for */
 

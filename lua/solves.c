@@ -68,6 +68,17 @@ static int solve_lstsq(lua_State *L) {
   return push_value(L, b, pl_sparse_lstsq(b->c, a, rhs));
 }
 
+/* logdet(pattern, values, factor) -> log |det|, sign */
+static int solve_logdet(lua_State *L) {
+  binding *b = binding_of(L);
+  pl_sparse a = check_sparse(L, b, 1);
+  pl_value f = check_tensor(L, b, 3, "logdet"), sign;
+  mark_line(L, b);
+  push_value(L, b, pl_sparse_logdet(b->c, f, a, &sign));
+  push_value(L, b, sign);
+  return 2;
+}
+
 /* solver(factor) -> name, reason */
 static int solve_name(lua_State *L) {
   binding *b = binding_of(L);
@@ -78,5 +89,6 @@ static int solve_name(lua_State *L) {
   return 2;
 }
 
-const luaL_Reg sparse_solves[] = {{"factor", solve_factor},   {"solve", solve_solve}, {"solve_fixed", solve_fixed},
-                                  {"solve_null", solve_null}, {"solver", solve_name}, {"lstsq", solve_lstsq}, {NULL, NULL}};
+const luaL_Reg sparse_solves[] = {
+    {"factor", solve_factor}, {"solve", solve_solve}, {"solve_fixed", solve_fixed}, {"solve_null", solve_null},
+    {"solver", solve_name},   {"lstsq", solve_lstsq}, {"logdet", solve_logdet},     {NULL, NULL}};

@@ -1,6 +1,6 @@
 /* least_squares.c: the op rows of least squares and minimum norm. P = A^+ for A of full column rank; with r = b - A x:
- * x = P b: dx = P(db - dA x) + P P' dA' r; y = P'b: dy = P'(db - dA'y) + (I - A P) dA P y (G. Golub, V. Pereyra, SIAM J.
- * Numer. Anal. 10, 1973). */
+ * x = P b: dx = P(db - dA x) + P P' dA' r; y = P'b: dy = P'(db - dA'y) + (I - A P) dA P y (G. Golub, V. Pereyra, SIAM
+ * J. Numer. Anal. 10, 1973). */
 #include "sparse_rows.h"
 
 #include "../solve/least_squares.h"
@@ -37,7 +37,8 @@ static void qr_solve_run(const pl_call *call, pl_slot **out) {
 
 /* P b or P'b; A x or A'x */
 static pl_value inverse(pl_context *c, const pl_value *in, const pl_attr *attrs, pl_value b, bool transpose) {
-  return b == PL_ZERO ? b : pl_call3(c, PL_OP(sparse_qr_solve), in[0], in[1], b, (pl_attr[]){attrs[0], PL_INT(transpose)});
+  return b == PL_ZERO ? b
+                      : pl_call3(c, PL_OP(sparse_qr_solve), in[0], in[1], b, (pl_attr[]){attrs[0], PL_INT(transpose)});
 }
 static pl_value outside(pl_context *c, const pl_value *in, const pl_attr *attrs, pl_value x) { /* (I - A P) x */
   return pl_minus(c, x, pl_spmv(c, in[1], inverse(c, in, attrs, x, false), attrs, false));
@@ -123,8 +124,8 @@ pl_op pl_ops_least_squares[] = {
     {ROW("sparse_qr", "the QR factors of a sparse matrix with no more columns than rows", 1), .kind = PL_OPAQUE,
      .dtypes = PL_IN_F64, .attrs = {OBJECT("pattern")}, .make = qr_make, .sample = qr_sample},
     {ROW("sparse_qr_solve", "A^+ b, or A^+' b, by the QR factors of A", 3), .kind = PL_OPAQUE, .keeps = 1,
-     .dtypes = PL_IN_F64, .attrs = {OBJECT("pattern"), FLAG("transpose")}, .shape = qr_solve_shape,
-     .run = qr_solve_run, .vjp = qr_solve_vjp, .jvp = qr_solve_jvp, .sample = qr_solve_sample},
+     .dtypes = PL_IN_F64, .attrs = {OBJECT("pattern"), FLAG("transpose")}, .shape = qr_solve_shape, .run = qr_solve_run,
+     .vjp = qr_solve_vjp, .jvp = qr_solve_jvp, .sample = qr_solve_sample},
     {ROW("sparse_lstsq", "QR factors and solve", 2), .kind = PL_COMPOSITE,
      .attrs = {OBJECT("pattern"), FLAG("transpose")}, .expand = least_squares_expand, .sample = least_squares_sample},
     {0},

@@ -160,6 +160,50 @@ void pl_cholmod_forget(struct pl_symbolic *s) {
   cholmod_finish(&s->cholmod);
 }
 
-const pl_method pl_method_cholmod = {"CHOLMOD", factor_ll, solve, free_numeric};
-const pl_method pl_method_ldl = {"LDL", factor_ldl, solve, free_numeric};
+static double logdet(pl_context *c, pl_factor *f, double *sign) {
+  (void)c;
+  const cholmod_factor *l = f->cholmod;
+  const double *x = l->x;
+  double sum = 0;
+  *sign = 1;
+  if (l->is_super) {
+    const int *super = l->super, *pi = l->pi, *px = l->px;
+    for (size_t s = 0; s < l->nsuper; s++)
+      for (int j = 0, rows = pi[s + 1] - pi[s]; j < super[s + 1] - super[s]; j++)
+        sum += 2 * log(x[px[s] + j * rows + j]);
+    return sum;
+  }
+  const int *p = l->p;
+  for (size_t j = 0; j < l->n; j++) {
+    double d = x[p[j]];
+    if (d < 0) *sign = -*sign;
+    sum += (l->is_ll ? 2 : 1) * log(fabs(d));
+  }
+  return sum;
+}
+
+bool pl_cholmod_triangles(pl_context *c, pl_factor *f, pl_triangles *t) {
+  struct pl_symbolic *s = f->pattern->symbolic;
+  int32_t n = f->pattern->rows;
+  cholmod_factor *l = cholmod_copy_factor(f->cholmod, &s->cholmod);
+  bool ok = (l && cholmod_change_factor(CHOLMOD_REAL, false, false, true, true, l, &s->cholmod)) ||
+            pl_solver_memory(c, "CHOLMOD");
+  const int *p = ok ? l->p : NULL, *row = ok ? l->i : NULL, *nz = ok ? l->nz : NULL;
+  const double *x = ok ? l->x : NULL;
+  ok = ok && pl_triangles_new(c, t, n, (int64_t)l->nzmax, -1);
+  int32_t at = 0;
+  for (int32_t j = 0; ok && j < n; j++) {
+    t->d[j] = x[p[j]];
+    t->l_ptr[j] = at;
+    for (int e = p[j] + 1; e < p[j] + nz[j]; e++) t->l_row[at] = row[e], t->l[at++] = x[e];
+    t->scale[j] = 1;
+    t->left[((const int *)l->Perm)[j]] = t->right[((const int *)l->Perm)[j]] = j;
+  }
+  if (ok) t->l_ptr[n] = at;
+  cholmod_free_factor(&l, &s->cholmod);
+  return ok;
+}
+
+const pl_method pl_method_cholmod = {"CHOLMOD", factor_ll, solve, free_numeric, logdet};
+const pl_method pl_method_ldl = {"LDL", factor_ldl, solve, free_numeric, logdet};
 #endif

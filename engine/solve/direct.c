@@ -318,3 +318,66 @@ const char *pl_factor_reason(pl_context *c, pl_value v) {
   pl_factor *f = (pl_factor *)pl_resource_get(c, v, "matrix factor");
   return f ? f->why : "";
 }
+
+double pl_direct_logdet(pl_context *c, pl_resource *r, double *sign) {
+  pl_factor *f = (pl_factor *)r;
+  *sign = 1;
+  return f->pattern->rows ? methods[f->method]->logdet(c, f, sign) : 0;
+}
+
+/* ---- the inverse on the pattern ---- */
+
+/* Column i of M for a block of i: solve, multiply, solve ... */
+static bool chain(pl_context *c, pl_factor *f, const double *values, int m, const double *const *t, double *out) {
+  const pl_pattern *p = f->pattern;
+  enum { BLOCK = 32 };
+  int64_t n = p->rows;
+  double flops = (double)n * (m + 1) * (double)f->base.bytes / 4;
+  if (flops > 4e12) {
+    pl_error(c, PL_ERROR_NUMERIC,
+             "logdet: this derivative needs %lld solves with a matrix {%d, %d}, %.1g operations: too many",
+             (long long)n, p->rows, p->cols, flops);
+    return false;
+  }
+  double *x = pl_memory_new(c, (size_t)n * 2 * BLOCK * sizeof *x), *y = x + n * BLOCK;
+  for (int64_t from = 0; x && from < n && !pl_interrupted(c); from += BLOCK) {
+    int64_t k = n - from < BLOCK ? n - from : BLOCK;
+    memset(x, 0, (size_t)(n * k) * sizeof *x);
+    for (int64_t j = 0; j < k; j++) x[j * n + from + j] = 1;
+    for (int l = m; methods[f->method]->solve(c, f, values, false, k, x, y) && l > 0; l--)
+      for (int64_t j = 0; j < k; j++)
+        for (int64_t i = 0; i < n; i++) {
+          double sum = 0;
+          for (int32_t e = p->row_ptr[i]; e < p->row_ptr[i + 1]; e++) sum += t[l - 1][e] * y[j * n + p->col[e]];
+          x[j * n + i] = sum;
+        }
+    for (int64_t j = 0; j < k; j++)
+      for (int32_t e = p->row_ptr[from + j]; e < p->row_ptr[from + j + 1]; e++) out[e] = y[j * n + p->col[e]];
+  }
+  pl_memory_free(c, x);
+  return c->status == PL_OK;
+}
+
+bool pl_direct_inverse(pl_context *c, pl_resource *r, const double *values, int m, const double *const *t,
+                       double *out) {
+  pl_factor *f = (pl_factor *)r, *own = NULL;
+  if (f->pattern->rows == 0) return true;
+  if (m > 0) return chain(c, f, values, m, t, out);
+  bool symmetric = false;
+#ifdef PL_HAVE_GPL
+  symmetric = f->method == PL_SOLVER_CHOLMOD || f->method == PL_SOLVER_LDL;
+#endif
+  if (!symmetric && f->method != PL_SOLVER_KLU) /* of the others' factors the triangles are not to be had */
+    f = own = attempt(c, f->pattern, values, (candidate){PL_SOLVER_KLU, false, ""});
+  pl_triangles triangles = {0};
+  bool ok = f != NULL;
+#ifdef PL_HAVE_GPL
+  if (symmetric) ok = pl_cholmod_triangles(c, f, &triangles);
+  else
+#endif
+    ok = ok && pl_klu_triangles(c, f, &triangles);
+  ok = ok && pl_selected_inverse(c, f->pattern, &triangles, out);
+  pl_triangles_free(c, &triangles);
+  if (own) destroy(c, &own->base);
+  return ok;
+}

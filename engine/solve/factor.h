@@ -50,6 +50,7 @@ typedef struct {
   bool (*solve)(pl_context *c, pl_factor *f, const double *values, bool transpose, int64_t k, const double *b,
                 double *x);
   void (*free)(pl_context *c, pl_factor *f);
+  double (*logdet)(pl_context *c, pl_factor *f, double *sign); /* of |det| */
 } pl_method;
 
 extern const pl_method pl_method_klu, pl_method_umfpack, pl_method_cholmod, pl_method_ldl, pl_method_tridiagonal,
@@ -76,18 +77,24 @@ typedef struct {
 pl_thread_setting pl_few_threads(double flops);
 void pl_restore_threads(pl_thread_setting old);
 
-/* The factors as triangles: P A' Q or P A Q = L U (L's diagonal 1, U = D (unit)) by columns of L and rows of U, in
- * arrays of pl_memory_new; what inverse.c reads. A diagonal comes apart, rows[] and cols[] say which row and column of
- * A stand at each place. */
+/* Triangles for the recurrences of inverse.c: an L U = A up to permutations and a scaling, or L D L'. By columns of L
+ * and rows of U, both with a unit diagonal, what is off it; D between them. Z = (L D U)^-1 holds the entry (i, j) of
+ * A's inverse at (col[j]...): see pl_direct_selected. */
 typedef struct {
   int32_t n;
-  int32_t *l_ptr, *l_row, *u_ptr, *u_col; /* strictly below and above the diagonal; u: NULL where U = D L' */
+  bool symmetric;         /* U = L': there are no u */
+  int32_t *l_ptr, *l_row; /* of each column, below the diagonal */
+  int32_t *u_ptr, *u_col; /* of each row, beyond the diagonal */
   double *l, *u, *d;
-  int32_t *row, *col; /* A's row and column at each place */
-  double *scale;      /* A's rows were divided by these; NULL: not */
-  int sign;           /* of the permutations */
+  int32_t *left, *right; /* (A^-1)_ji for the entry (i, j) of A is Z[left[i], right[j]]/scale[right[j]] */
+  double *scale;
 } pl_triangles;
+
 bool pl_klu_triangles(pl_context *c, pl_factor *f, pl_triangles *t);
 bool pl_cholmod_triangles(pl_context *c, pl_factor *f, pl_triangles *t);
+bool pl_triangles_new(pl_context *c, pl_triangles *t, int32_t n, int64_t nl, int64_t nu); /* room, by pl_memory_new */
+void pl_triangles_free(pl_context *c, pl_triangles *t);
+bool pl_selected_inverse(pl_context *c, const pl_pattern *p, const pl_triangles *t, double *out);
+double pl_parity(pl_context *c, int32_t n, const int *permutation); /* 1 or -1 */
 
 #endif

@@ -56,4 +56,68 @@ static void free_numeric(pl_context *c, pl_factor *f) {
   if (f->klu) klu_free_numeric(&f->klu, &f->pattern->symbolic->klu);
 }
 
-const pl_method pl_method_klu = {"KLU", factor, solve, free_numeric};
+/* P R^-1 A' Q = L U + what is outside the diagonal blocks */
+static double logdet(pl_context *c, pl_factor *f, double *sign) {
+  int n = f->pattern->rows;
+  const double *u = f->klu->Udiag, *r = f->klu->Rs;
+  double sum = 0;
+  *sign = pl_parity(c, n, f->klu->Pnum) * pl_parity(c, n, f->pattern->symbolic->klu_symbolic->Q);
+  for (int i = 0; i < n; i++) {
+    if (u[i] < 0) *sign = -*sign;
+    sum += log(fabs(u[i])) + (r ? log(r[i]) : 0);
+  }
+  return sum;
+}
+
+bool pl_klu_triangles(pl_context *c, pl_factor *f, pl_triangles *t) {
+  int32_t n = f->pattern->rows;
+  klu_numeric *k = f->klu;
+  struct pl_symbolic *s = f->pattern->symbolic;
+  int64_t nl = k->lnz, nu = k->unz, nf = k->nzoff;
+  if (!pl_triangles_new(c, t, n, nl, nu)) return false;
+  size_t ints = (size_t)(3 * (n + 1) + nl + nu + nf + 3 * n + 1) + 8;
+  int *work = pl_memory_new(c, ints * sizeof *work);
+  double *x = pl_memory_new(c, (size_t)(nl + nu + nf + n + 1) * sizeof *x);
+  bool ok = work && x;
+  if (ok) {
+    int *lp = work, *up = lp + n + 1, *fp = up + n + 1, *li = fp + n + 1, *ui = li + nl, *fi = ui + nu, *p = fi + nf,
+        *q = p + n, *blocks = q + n;
+    double *lx = x, *ux = lx + nl, *fx = ux + nu, *rs = fx + nf;
+    for (int32_t i = 0; i < n; i++) rs[i] = 1;
+    ok =
+        klu_extract(k, s->klu_symbolic, lp, li, lx, up, ui, ux, fp, fi, fx, p, q, k->Rs ? rs : NULL, blocks, &s->klu) ||
+        pl_solver_memory(c, "KLU");
+    int64_t at = 0;
+    for (int32_t j = 0; ok && j < n; j++) {
+      t->l_ptr[j] = (int32_t)at;
+      for (int e = lp[j]; e < lp[j + 1]; e++)
+        if (li[e] > j) t->l_row[at] = li[e], t->l[at++] = lx[e];
+    }
+    if (ok) t->l_ptr[n] = (int32_t)at;
+    memset(t->u_ptr, 0, ((size_t)n + 1) * sizeof *t->u_ptr);
+    for (int32_t j = 0; ok && j < n; j++)
+      for (int e = up[j]; e < up[j + 1]; e++) {
+        if (ui[e] == j) t->d[j] = ux[e];
+        else t->u_ptr[ui[e] + 1]++;
+      }
+    for (int32_t i = 0; ok && i < n; i++) t->u_ptr[i + 1] += t->u_ptr[i];
+    for (int32_t j = 0; ok && j < n; j++)
+      for (int e = up[j]; e < up[j + 1]; e++)
+        if (ui[e] != j) {
+          int32_t to = t->u_ptr[ui[e]]++;
+          t->u_col[to] = j, t->u[to] = ux[e] / t->d[ui[e]];
+        }
+    for (int32_t i = n; ok && i > 0; i--) t->u_ptr[i] = t->u_ptr[i - 1];
+    t->u_ptr[0] = 0;
+    for (int32_t i = 0; ok && i < n; i++) {
+      t->left[q[i]] = i;
+      t->right[p[i]] = i;
+      t->scale[i] = rs[i];
+    }
+  }
+  pl_memory_free(c, work);
+  pl_memory_free(c, x);
+  return ok;
+}
+
+const pl_method pl_method_klu = {"KLU", factor, solve, free_numeric, logdet};

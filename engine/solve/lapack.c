@@ -174,6 +174,34 @@ static bool solve_dense(pl_context *c, pl_factor *f, const double *values, bool 
   return true;
 }
 
-const pl_method pl_method_tridiagonal = {"tridiagonal", factor_tridiagonal, solve_tridiagonal, free_entries};
-const pl_method pl_method_banded = {"banded", factor_banded, solve_banded, free_entries};
-const pl_method pl_method_dense = {"dense", factor_dense, solve_dense, free_entries};
+/* ---- determinants: pivots at + j step, squares of Cholesky's; an interchange changes the sign ---- */
+
+static double logdet(pl_factor *f, int64_t at, int64_t step, bool roots, double *sign) {
+  double sum = 0;
+  *sign = 1;
+  for (int32_t j = 0; j < f->pattern->rows; j++) {
+    double u = f->entries[at + j * step];
+    if (u < 0) *sign = -*sign;
+    if (f->pivots && f->pivots[j] != j + 1) *sign = -*sign;
+    sum += (roots ? 2 : 1) * log(fabs(u));
+  }
+  return sum;
+}
+static double logdet_tridiagonal(pl_context *c, pl_factor *f, double *sign) {
+  (void)c;
+  return logdet(f, 0, 1, false, sign);
+}
+static double logdet_banded(pl_context *c, pl_factor *f, double *sign) {
+  (void)c;
+  int64_t kl = f->pattern->symbolic->lower, ku = f->pattern->symbolic->upper;
+  return f->definite ? logdet(f, 0, kl + 1, true, sign) : logdet(f, kl + ku, 2 * kl + ku + 1, false, sign);
+}
+static double logdet_dense(pl_context *c, pl_factor *f, double *sign) {
+  (void)c;
+  return logdet(f, 0, (int64_t)f->pattern->rows + 1, f->definite, sign);
+}
+
+const pl_method pl_method_tridiagonal = {"tridiagonal", factor_tridiagonal, solve_tridiagonal, free_entries,
+                                         logdet_tridiagonal};
+const pl_method pl_method_banded = {"banded", factor_banded, solve_banded, free_entries, logdet_banded};
+const pl_method pl_method_dense = {"dense", factor_dense, solve_dense, free_entries, logdet_dense};

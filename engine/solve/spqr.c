@@ -25,8 +25,8 @@ static void destroy(pl_context *c, pl_resource *r) {
 
 /* Its columns, with the library's indices; NULL when out of memory. */
 static cholmod_sparse *by_columns(pl_pattern *p, const double *values, cholmod_common *common) {
-  cholmod_sparse *a = cholmod_l_allocate_sparse((size_t)p->rows, (size_t)p->cols, (size_t)p->nnz, true, true, 0,
-                                                CHOLMOD_REAL, common);
+  cholmod_sparse *a =
+      cholmod_l_allocate_sparse((size_t)p->rows, (size_t)p->cols, (size_t)p->nnz, true, true, 0, CHOLMOD_REAL, common);
   if (!a) return NULL;
   SuiteSparse_long *ptr = a->p, *row = a->i;
   double *x = a->x;

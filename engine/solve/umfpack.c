@@ -76,5 +76,13 @@ void pl_umfpack_forget(struct pl_symbolic *s) {
   if (s->umfpack) umfpack_di_free_symbolic(&s->umfpack);
 }
 
-const pl_method pl_method_umfpack = {"UMFPACK", factor, solve, free_numeric};
+static double logdet(pl_context *c, pl_factor *f, double *sign) {
+  (void)c;
+  double mantissa = 1, exponent = 0, info[UMFPACK_INFO];
+  umfpack_di_get_determinant(&mantissa, &exponent, f->umfpack, info);
+  *sign = mantissa < 0 ? -1 : 1;
+  return log(fabs(mantissa)) + exponent * log(10);
+}
+
+const pl_method pl_method_umfpack = {"UMFPACK", factor, solve, free_numeric, logdet};
 #endif

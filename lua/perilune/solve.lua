@@ -59,6 +59,21 @@ function Factor:solve(b, options)
   return S.solve(pattern, values, self.resource, right_side(b), transpose)
 end
 
+local function determinant(a, resource)
+  local pattern, values = parts(a)
+  return S.logdet(pattern, values, resource)
+end
+
+--- log |det A|. Its derivative in the entries is the inverse on their places, by recurrences on the factor; higher ones take a solve
+--- for each row.
+function Factor:logdet() return (determinant(self.matrix, self.resource)) end
+
+--- The sign of det A (1 or -1) and log |det A|.
+function Factor:slogdet()
+  local log, sign = determinant(self.matrix, self.resource)
+  return sign, log
+end
+
 --- The method that made the factor, and why it was chosen ("" where it was asked for).
 function Factor:solver() return S.solver(self.resource) end
 function Factor:__tostring() return ("factor of a sparse matrix {%s} by %s"):format(table.concat(self.matrix.shape, ", "), (self:solver())) end
@@ -89,6 +104,14 @@ function methods.solve(a, b, options)
   if options.value ~= nil then core.fail("solve: `value` goes with `fixed`, the unknowns that have it") end
   return S.solve(pattern, values, S.factor(pattern, values, method, known), b, transpose)
 end
+
+--- log |det A| by a factor; see the factor's own.
+---@param options? table  those of factor
+function methods.logdet(a, options) return methods.factor(a, options):logdet() end
+
+--- The sign of det A (1 or -1) and log |det A|.
+---@param options? table  those of factor
+function methods.slogdet(a, options) return methods.factor(a, options):slogdet() end
 
 --- Least squares by sparse QR: the x of least |A x - b|, for A with more rows than columns; with fewer, the least x with A x = b.
 --- A must have full rank (its rank is in the error). Differentiable in A and b.
