@@ -16,7 +16,7 @@ static pl_op *const families[] = {pl_ops_elementwise, pl_ops_functions,   pl_ops
                                   pl_ops_banded,      pl_ops_random,      pl_ops_scatter,       pl_ops_special,
                                   pl_ops_filters,     pl_ops_convolution, pl_ops_interpolate,   pl_ops_fourier,
                                   pl_ops_sparse,      pl_ops_solve,       pl_ops_least_squares, pl_ops_logdet,
-                                  pl_ops_control,     pl_ops_loops,       pl_ops_newton};
+                                  pl_ops_eigsh,       pl_ops_control,     pl_ops_loops,         pl_ops_newton};
 enum { FAMILIES = sizeof families / sizeof *families };
 
 extern const pl_kernel_entry __start_pl_kernels[], __stop_pl_kernels[];

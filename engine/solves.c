@@ -207,3 +207,45 @@ pl_value pl_sparse_lstsq(pl_context *c, pl_sparse a, pl_value b) {
   if (wide) pl_object_release(tall.pattern);
   return end(c, alone, x);
 }
+
+/* ---- eigenvalues ---- */
+
+static pl_sparse identity(pl_context *c, int64_t n) {
+  pl_value i = pl_tensor(c, PL_I64, 1, &n, NULL);
+  pl_slot *s = i == PL_NONE ? NULL : pl_slot_get(c, i);
+  for (int64_t k = 0; s && k < n; k++) ((int64_t *)s->data)[k] = k + 1;
+  return pl_sparse_triplets(c, i, i, pl_constant(c, PL_F64, 1), n, n);
+}
+
+/* a on the pattern of a + b */
+static pl_sparse widened(pl_context *c, pl_sparse a, pl_sparse b) {
+  pl_sparse zero = pl_sparse_scale(c, b, pl_constant(c, PL_F64, 0));
+  pl_sparse sum = zero.pattern ? pl_sparse_add(c, a, zero) : zero;
+  pl_object_release(zero.pattern);
+  return sum;
+}
+
+bool pl_sparse_eigsh(pl_context *c, pl_sparse a, pl_sparse m, int64_t k, int which, double sigma, double rtol,
+                     int64_t restarts, pl_value *w, pl_value *v) {
+  pl_value out[2] = {PL_NONE, PL_NONE};
+  *w = *v = PL_NONE;
+  if (PATTERN(a)->rows != PATTERN(a)->cols) {
+    pl_error(c, PL_ERROR_SHAPE, "eigsh: the matrix {%d, %d} is not square", PATTERN(a)->rows, PATTERN(a)->cols);
+    return false;
+  }
+  bool alone = begin(c), own = !m.pattern;
+  if (own) m = identity(c, PATTERN(a)->rows);
+  pl_sparse wide = m.pattern ? widened(c, a, m) : m, mass = wide.pattern ? widened(c, m, a) : wide; /* or none */
+  if (mass.pattern)
+    pl_apply(c, PL_OP(sparse_eigs), 2, (pl_value[]){wide.values, mass.values},
+             (pl_attr[]){PL_OBJECT(wide.pattern), PL_INT(k), PL_INT(which), PL_REALV(sigma), PL_REALV(rtol),
+                         PL_INT(restarts)},
+             out);
+  pl_object_release(wide.pattern);
+  pl_object_release(mass.pattern);
+  if (own) pl_object_release(m.pattern);
+  if (alone && out[1] != PL_NONE) pl_retain(c, out[1]);
+  *w = end(c, alone, out[0]);
+  *v = out[1];
+  return *w != PL_NONE;
+}

@@ -109,6 +109,10 @@ PL_API pl_value pl_sparse_solve_null(pl_context *c, pl_sparse a, pl_value b, pl_
 PL_API pl_value pl_sparse_lstsq(pl_context *c, pl_sparse a, pl_value b);
 /* log |det A| by A's factor; sign (may be NULL): of the determinant. */
 PL_API pl_value pl_sparse_logdet(pl_context *c, pl_value factor, pl_sparse a, pl_value *sign);
+/* k eigenvalues w {k}, ascending, and vectors v {n, k} of A x = w M x, A symmetric, M definite (without a pattern: the
+ * identity): the smallest (which = 0), the largest (1), or those nearest to sigma (2). */
+PL_API bool pl_sparse_eigsh(pl_context *c, pl_sparse a, pl_sparse m, int64_t k, int which, double sigma, double rtol,
+                            int64_t restarts, pl_value *w, pl_value *v);
 PL_API const char *pl_factor_name(pl_context *c, pl_value factor);   /* "KLU" ... */
 PL_API const char *pl_factor_reason(pl_context *c, pl_value factor); /* why that; "": it was asked for */
 

@@ -79,6 +79,22 @@ static int solve_logdet(lua_State *L) {
   return 2;
 }
 
+/* eigsh(pattern, values, k, which, sigma, rtol, restarts, M's pattern, values) -> w, V */
+static int solve_eigsh(lua_State *L) {
+  binding *b = binding_of(L);
+  lua_settop(L, 9);
+  pl_sparse a = check_sparse(L, b, 1), m = {NULL, PL_NONE};
+  int64_t k = check_integer(L, 3, "eigsh: how many"), which = check_integer(L, 4, "eigsh"),
+          restarts = check_integer(L, 7, "eigsh: iterations");
+  if (!lua_isnil(L, 8)) m = check_sparse(L, b, 8);
+  pl_value w, v;
+  mark_line(L, b);
+  pl_sparse_eigsh(b->c, a, m, k, (int)which, lua_tonumber(L, 5), lua_tonumber(L, 6), restarts, &w, &v);
+  push_value(L, b, w);
+  push_value(L, b, v);
+  return 2;
+}
+
 /* solver(factor) -> name, reason */
 static int solve_name(lua_State *L) {
   binding *b = binding_of(L);
@@ -89,6 +105,6 @@ static int solve_name(lua_State *L) {
   return 2;
 }
 
-const luaL_Reg sparse_solves[] = {
-    {"factor", solve_factor}, {"solve", solve_solve}, {"solve_fixed", solve_fixed}, {"solve_null", solve_null},
-    {"solver", solve_name},   {"lstsq", solve_lstsq}, {"logdet", solve_logdet},     {NULL, NULL}};
+const luaL_Reg sparse_solves[] = {{"factor", solve_factor},   {"solve", solve_solve}, {"solve_fixed", solve_fixed},
+                                  {"solve_null", solve_null}, {"solver", solve_name}, {"lstsq", solve_lstsq},
+                                  {"logdet", solve_logdet},   {"eigsh", solve_eigsh}, {NULL, NULL}};

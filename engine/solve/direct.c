@@ -141,6 +141,18 @@ static bool check_symmetric(pl_context *c, const pl_pattern *p, const double *va
   return false;
 }
 
+bool pl_direct_check(pl_context *c, pl_pattern *p, const double *values, const char *name) {
+  double most = pl_largest_entry(c, p, values);
+  struct pl_symbolic *s = most < 0 ? NULL : symbolic(c, p);
+  if (!s || !inspect(c, p, s)) return false;
+  int32_t i, j;
+  double x, y;
+  if (is_symmetric(p, values, 1e-10, 1e-13 * most, &i, &j, &x, &y)) return true;
+  pl_error(c, PL_ERROR_NUMERIC, "eigsh: %s is not symmetric: entry (%d, %d) is %.9g, entry (%d, %d) is %.9g", name,
+           i + 1, j + 1, x, j + 1, i + 1, y);
+  return false;
+}
+
 /* ---- threads ---- */
 
 pl_thread_setting pl_few_threads(double flops) {

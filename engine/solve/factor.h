@@ -65,6 +65,9 @@ bool pl_solver_memory(pl_context *c, const char *library);
 /* The largest entry; -1, and the error set, where one is not finite. */
 double pl_largest_entry(pl_context *c, const pl_pattern *p, const double *values);
 
+/* Finite, symmetric, not singular by its pattern? Sets the error. */
+bool pl_direct_check(pl_context *c, pl_pattern *p, const double *values, const char *name);
+
 bool pl_klu_analyse(pl_context *c, pl_pattern *p);
 void pl_umfpack_forget(struct pl_symbolic *s);
 void pl_cholmod_forget(struct pl_symbolic *s);

@@ -122,4 +122,23 @@ function methods.lstsq(a, b)
   return S.lstsq(pattern, values, b)
 end
 
+local eigen_options = {which = true, sigma = true, M = true, rtol = true, iterations = true}
+local places = {smallest = 0, largest = 1}
+
+--- k eigenvalues {k}, ascending, and eigenvectors {n, k}, in columns, of a symmetric sparse matrix: A x = w x, or A x = w M x, with
+--- V' M V = 1, the largest component of each positive. By Lanczos's method with a shift and thick restarts; equal eigenvalues are all
+--- found. Differentiable; the vectors of equal eigenvalues are not, but functions that do not turn with them are, in reverse.
+---@param k number
+---@param options? table  {which = "smallest" (default) or "largest"; or sigma: those nearest to it; M = a symmetric positive definite
+--- sparse matrix, rtol = 1e-12 (of residuals), iterations = 300 (restarts)}. Not converged: an error
+function methods.eigsh(a, k, options)
+  options = check_options(options, eigen_options, "eigsh")
+  local which = options.which or "smallest"
+  if not places[which] then core.fail(("eigsh: which is \"smallest\" or \"largest\", not '%s'"):format(tostring(which))) end
+  if options.sigma ~= nil and options.which ~= nil then core.fail("eigsh: sigma and which exclude each other: sigma takes those nearest to it") end
+  local pattern, values = a:parts()
+  return S.eigsh(pattern, values, k, options.sigma and 2 or places[which], options.sigma or 0, options.rtol or 1e-12, options.iterations or 300,
+    (function() if options.M then return options.M:parts() end end)())
+end
+
 return methods
