@@ -10,6 +10,11 @@
 
 #define PATTERN(a) ((pl_pattern *)(a).pattern)
 
+void pl_sparse_counts(const pl_context *c, int64_t *analyses, int64_t *plans) {
+  *analyses = c->analyses;
+  *plans = c->memo_misses;
+}
+
 pl_value pl_sparse_factor(pl_context *c, pl_sparse a, pl_solver method) {
   return pl_call1(c, PL_OP(factor), a.values, (pl_attr[]){PL_OBJECT(a.pattern), PL_INT(method)});
 }

@@ -95,6 +95,10 @@ PL_API bool pl_sparse_load(pl_context *c, const char *path, pl_sparse *a, pl_val
 PL_API bool pl_sparse_save(pl_context *c, const char *path, pl_sparse a);
 PL_API bool pl_sparse_save_dense(pl_context *c, const char *path, pl_value matrix); /* in the array format */
 
+/* How many symbolic analyses and how many plans (unions, products, parts ...) this context has made: what stays the
+ * same when only values change. */
+PL_API void pl_sparse_counts(const pl_context *c, int64_t *analyses, int64_t *plans);
+
 /* A resource; solve reuses it, also for derivatives. */
 PL_API pl_value pl_sparse_factor(pl_context *c, pl_sparse a, pl_solver method);
 PL_API pl_value pl_sparse_solve(pl_context *c, pl_value factor, pl_sparse a, pl_value b, bool transpose);

@@ -95,6 +95,15 @@ static int solve_eigsh(lua_State *L) {
   return 2;
 }
 
+/* counts() -> analyses, plans */
+static int solve_counts(lua_State *L) {
+  int64_t analyses, plans;
+  pl_sparse_counts(binding_of(L)->c, &analyses, &plans);
+  lua_pushnumber(L, (double)analyses);
+  lua_pushnumber(L, (double)plans);
+  return 2;
+}
+
 /* solver(factor) -> name, reason */
 static int solve_name(lua_State *L) {
   binding *b = binding_of(L);
@@ -105,6 +114,8 @@ static int solve_name(lua_State *L) {
   return 2;
 }
 
-const luaL_Reg sparse_solves[] = {{"factor", solve_factor},   {"solve", solve_solve}, {"solve_fixed", solve_fixed},
-                                  {"solve_null", solve_null}, {"solver", solve_name}, {"lstsq", solve_lstsq},
-                                  {"logdet", solve_logdet},   {"eigsh", solve_eigsh}, {NULL, NULL}};
+const luaL_Reg sparse_solves[] = {{"factor", solve_factor},     {"solve", solve_solve},
+                                  {"solve_fixed", solve_fixed}, {"solve_null", solve_null},
+                                  {"solver", solve_name},       {"counts", solve_counts},
+                                  {"lstsq", solve_lstsq},       {"logdet", solve_logdet},
+                                  {"eigsh", solve_eigsh},       {NULL, NULL}};

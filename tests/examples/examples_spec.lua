@@ -188,3 +188,10 @@ describe("lorenz", function()
     for _, name in ipairs{"y", "rates"} do assert.are.same(example.stored[name]:totable(), example.recomputed[name]:totable()) end
   end)
 end)
+
+describe("chain_frequencies", function()
+  it("finds the stiffnesses within 1 %", function()
+    local r = run "chain_frequencies"
+    assert.is_true(r.error < 0.01 and r.misfit < 5e-4, ("%g %g"):format(r.error, r.misfit))
+  end)
+end)

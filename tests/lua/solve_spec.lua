@@ -263,6 +263,32 @@ describe("null spaces", function()
   end)
 end)
 
+describe("an inversion", function()
+  it("of fifty iterations analyses its pattern once", function()
+    local counts = require "perilune.core".sparse.counts
+    local m = 13
+    local d = sparse.diags({1, -1}, {0, -1}, {m + 1, m})
+    local G, H = sparse.kron(d, sparse.eye(m)), sparse.kron(sparse.eye(m), d)
+    local f = pl.ones(m*m)/m^2
+    local truth = {x = 1 + rng:uniform((m + 1)*m), y = 1 + rng:uniform((m + 1)*m)}
+    for _, options in ipairs{{definite = true}, {method = "klu"}, {definite = true, fixed = {1, 5, 80}, value = 0.1}} do
+      local function solve(p) return (G:gram(p.x) + H:gram(p.y) + 0.1*sparse.eye(m*m)):solve(f, options) end
+      local data = solve(truth)
+      local function loss(p) return pl.sum((solve{x = pl.exp(p.x), y = pl.exp(p.y)} - data)^2) end
+      local start = {x = 0*truth.x, y = 0*truth.y}
+      local first, before = counts()
+      pl.grad(loss)(start)
+      local analyses, plans = counts()
+      assert.is_true(analyses - first <= 1 and plans - before <= 6)
+      local fit = pl.minimize(loss, start, {iterations = 50, rtol = 0, atol = 0})
+      assert.is_true(fit.iterations >= 50)
+      local later, more = counts()
+      assert.are.equal(analyses, later)
+      assert.is_true(more - plans <= 0, ("%d plans made again"):format(more - plans))
+    end
+  end)
+end)
+
 describe("errors", function()
   local b = pl.ones(n)
   it("of matrices", function()
