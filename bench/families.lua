@@ -16,6 +16,7 @@ for _, n in ipairs{1000, 1000000} do
   local T = hashed(m*m, 0.2360679774997898):reshape(m/4, m/4, 16)
   local b = x(m == 32 and "1:32" or "1:1000")
   local B, D = x:reshape(n/100, 10, 10), hashed(100, 0.4142135623730949):reshape(10, 10)
+  local second = hashed(n, 0.7320508075688772)
   local near, mask, sorted, bins = 1 + (x - 0.5)/n, x:gt(0.5), pl.sort(x), pl.floor(x*100):to("i64") + 1
   local sizes = n == 1000 and {1, 4, 16, 16} or {32, 32, 32, 32}
   local images = hashed(sizes[1]*sizes[2]*sizes[3]*sizes[4], 0.6180339887498949):reshape(sizes)
@@ -24,6 +25,7 @@ for _, n in ipairs{1000, 1000000} do
   local conv_grad = pl.grad(function(p) return pl.sum(pl.conv2d(p[1], p[2], {padding = 1})) end)
   local field = x(("1:%d"):format(m == 32 and 992 or n)):reshape(-1, m)
   local rng = pl.rng(1)
+  local cumprod_grad = pl.grad(function(v) return pl.sum(pl.cumprod(v)) end)
   -- one matrix of 100 rows, or a thousand of 8
   local M = n == 1000 and hashed(10000, 0.2360679774997898):reshape(100, 100) or hashed(64000, 0.2360679774997898):reshape(1000, 8, 8)
   M = M - 0.5 + 2*pl.eye(M.shape[2])
@@ -33,6 +35,7 @@ for _, n in ipairs{1000, 1000000} do
   local lines, line, plane = pairs_:reshape(n/1000, 1000, 2), pairs_:reshape(n, 2), x:reshape(m == 32 and 25 or 1000, m == 32 and 40 or 1000)
   local rest = {
     {"erf", function() return pl.erf(x) end}, {"gelu", function() return pl.gelu(x) end}, {"lgamma", function() return pl.lgamma(x) end},
+    {"betainc", function() return pl.betainc(5*second + 0.5, 5.5 - 5*second, x) end}, {"expint", function() return pl.expint(10*x) end},
     {"sum", function() return pl.sum(rows, 2) end}, {"argmax", function() return pl.argmax(rows, 2) end},
     {"softmax", function() return pl.softmax(rows) end}, {"sort", function() return pl.sort(x) end},
     {"roll", function() return pl.roll(x, 5) end}, {"take", function() return pl.take(x, places) end},
@@ -41,6 +44,7 @@ for _, n in ipairs{1000, 1000000} do
     {"einsum_matrix", function() return pl.einsum("abc,cd->abd", B, D) end},
     {"einsum_rows", function() return pl.einsum("ij,ij->i", rows, rows) end},
     {"cumsum", function() return pl.cumsum(x) end}, {"cumprod", function() return pl.cumprod(near) end},
+    {"cumprod_gradient", function() return cumprod_grad(near) end},
     {"median", function() return pl.median(x) end}, {"topk", function() return (pl.topk(x, 10)) end},
     {"searchsorted", function() return pl.searchsorted(sorted, x) end}, {"where", function() return pl.where(mask, x, near) end},
     {"segment_sum", function() return pl.segment_sum(x, bins, 100) end}, {"segment_max", function() return pl.segment_max(x, bins, 100) end},
@@ -53,7 +57,7 @@ for _, n in ipairs{1000, 1000000} do
     {"conv2d_grad_f32", function() return conv_grad{images32, weights32}[2] end},
     {"max_pool2d", function() return pl.max_pool2d(images, 2) end}, {"gaussian_filter", function() return pl.gaussian_filter(field, 3) end},
     {"uniform", function() return rng:uniform(n) end}, {"normal", function() return rng:normal(n) end},
-    {"gamma", function() return rng:gamma(2.5, n) end}, {"poisson", function() return rng:poisson(3, n) end},
+    {"permutation", function() return rng:permutation(n) end}, {"gamma", function() return rng:gamma(2.5, n) end}, {"poisson", function() return rng:poisson(3, n) end},
     {"cholesky", function() return pl.cholesky(S) end}, {"qr", function() local _, R = pl.qr(M); return R end},
     {"lu", function() local _, _, U = pl.lu(M); return U end}, {"svd", function() local _, s = pl.svd(M); return s end},
     {"svdvals", function() return pl.svdvals(M) end}, {"eigvals", function() return pl.eigvals(M) end},

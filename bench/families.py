@@ -8,6 +8,7 @@ import scipy.fft
 import scipy.interpolate
 import scipy.linalg
 import scipy.ndimage
+import scipy.special
 import torch
 
 threads = int(sys.argv[1])
@@ -35,11 +36,13 @@ for n in (1000, 1000000):
     places = torch.floor(hashed(n, 0.7320508075688772) * n).long()
     T, b = hashed(m * m, 0.2360679774997898).reshape(m // 4, m // 4, 16), x[:m]
     B, D = x.reshape(n // 100, 10, 10), hashed(100, 0.4142135623730949).reshape(10, 10)
+    second = hashed(n, 0.7320508075688772).numpy()
     near, mask, ordered, bins = 1 + (x - 0.5) / n, x > 0.5, torch.sort(x)[0], torch.floor(x * 100).long()
     sizes = (1, 4, 16, 16) if n == 1000 else (32, 32, 32, 32)
     images = hashed(sizes[0] * sizes[1] * sizes[2] * sizes[3], 0.6180339887498949).reshape(sizes)
     weights = hashed(18 * sizes[1] ** 2, 0.7320508075688772).reshape(2 * sizes[1], sizes[1], 3, 3)
     images32, weights32 = images.float(), weights.float()
+    steps = near.clone().requires_grad_()
     active = [t.clone().requires_grad_() for t in (images, weights, images32, weights32)]
     field = x[: 992 if m == 32 else n].reshape(-1, m).numpy()
     shape, mean = torch.full((n,), 2.5), torch.full((n,), 3.0)
@@ -50,6 +53,8 @@ for n in (1000, 1000000):
     V = hashed(m * m, 0.2360679774997898).reshape(1, 1, m, m)
     points = torch.stack([2 * hashed(n, 0.7320508075688772) - 1, 2 * x - 1], -1).reshape(1, 1, n, 2)
     knots = np.linspace(0, 1, m)
+
+    generator = np.random.default_rng(1)
 
     def bent(V, points):
         return torch.nn.functional.grid_sample(V, points, align_corners=True)
@@ -65,6 +70,8 @@ for n in (1000, 1000000):
         "erf": lambda: torch.erf(x),
         "gelu": lambda: torch.nn.functional.gelu(x),
         "lgamma": lambda: torch.lgamma(x),
+        "betainc": lambda: torch.from_numpy(scipy.special.betainc(5 * second + 0.5, 5.5 - 5 * second, x.numpy())),
+        "expint": lambda: torch.from_numpy(scipy.special.exp1(10 * x.numpy())),
         "sum": lambda: torch.sum(rows, 1),
         "argmax": lambda: torch.argmax(rows, 1),
         "softmax": lambda: torch.softmax(rows, 1),
@@ -78,6 +85,7 @@ for n in (1000, 1000000):
         "einsum_rows": lambda: torch.einsum("ij,ij->i", rows, rows),
         "cumsum": lambda: torch.cumsum(x, 0),
         "cumprod": lambda: torch.cumprod(near, 0),
+        "cumprod_gradient": lambda: torch.autograd.grad(torch.cumprod(steps, 0).sum(), steps)[0],
         "median": lambda: torch.quantile(x, 0.5) if n == 1000 else torch.kthvalue(x, n // 2)[0],
         "topk": lambda: torch.topk(x, 10)[0],
         "searchsorted": lambda: torch.searchsorted(ordered, x) + 1,
@@ -99,6 +107,7 @@ for n in (1000, 1000000):
         "cholesky": lambda: torch.linalg.cholesky(S),
         "uniform": lambda: torch.rand(n),
         "normal": lambda: torch.randn(n),
+        "permutation": (lambda: torch.randperm(n) + 1, lambda: generator.permutation(n) + 1),
         "gamma": lambda: torch._standard_gamma(shape),
         "poisson": lambda: torch.poisson(mean),
         "qr": lambda: torch.linalg.qr(M)[1],

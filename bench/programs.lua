@@ -5,6 +5,7 @@
 --                gradient[10, 20] (from 0)
 --   elementwise  chain, exp alone, floor of the memory, floor of the arithmetic; y[12345] (from 0)
 --   mlp20, mlp256  value and gradient, value alone, jvp, hvp; loss, sum of squares of the gradient
+--   network      pl.nn.mlp 2-20-20-20-1 on 10^4 points: value and gradient; loss, sum of squares of the gradient
 --   pinn         value and gradient; loss, sum of squares of the gradient
 --   trace1000    first call of a compiled function of 1,000 ops, the second call; the value
 local pl = require "perilune"
@@ -112,14 +113,14 @@ local function net(w, x)
   return (x:matmul(w[#w - 1]) + w[#w])(":", 1)
 end
 
-local function weights(width)
+local function weights(width, points)
   local w, sizes = {}, {2, width, width, width, 1}
   for l = 0, 3 do
     local n, m = sizes[l + 1], sizes[l + 2]
     w[#w + 1] = 0.5*pl.sin(1 + pl.arange(0, n*m - 1) + 7*l):reshape(n, m)/math.sqrt(n)
     w[#w + 1] = 0.1*pl.cos(pl.arange(0, m - 1) + l)
   end
-  local i = pl.arange(0, 999)
+  local i = pl.arange(0, (points or 1000) - 1)
   return w, pl.stack({pl.sin(0.1*i), pl.cos(0.2*i)}, {axis = 2})
 end
 
@@ -151,6 +152,20 @@ local function mlp(width)
 end
 function rows.mlp20() mlp(20) end
 function rows.mlp256() mlp(256) end
+
+function rows.network()
+  local w, X = weights(20, 10000)
+  local x, y = X(":", 1), X(":", 2)
+  local t = pl.sin(x)*pl.cos(y)
+  local k = pl.nn.mlp{2, 20, 20, 20, 1, activation = "tanh"}
+  for l = 1, 4 do k[l].weight, k[l].bias = w[2*l - 1], w[2*l] end
+  local both = pl.value_and_grad(pl.compile(function(p) return pl.mean((p(x, y) - t)^2) end))
+  local gradient = seconds(function() both(k) end)
+  local value, g = both(k)
+  local list = {}
+  for l, leaf in ipairs((pl.tree.leaves(g))) do list[l] = leaf.value end
+  show(gradient, value, squares(list))
+end
 
 function rows.pinn()
   local w, X = weights(20)

@@ -5,6 +5,7 @@
 #   heat         torch; loss, sum of the gradient, gradient[10, 20]
 #   heat_jax     jax; the same
 #   elementwise  torch chain, torch exp, jax chain; y[12345]
+#   network      torch and torch compiled, the faster, jax; loss, sum of squares of the gradient
 #   mlp20, mlp256, pinn  torch, jax; loss, sum of squares of the gradient
 import os
 import statistics
@@ -144,16 +145,16 @@ def net(w, x, tanh):
     return (x @ w[-2] + w[-1])[:, 0]
 
 
-def weights(width):
+def weights(width, points=1000):
     w, sizes = [], [2, width, width, width, 1]
     for l, (rows, cols) in enumerate(zip(sizes, sizes[1:])):
         w.append(0.5 * np.sin(1 + np.arange(rows * cols) + 7 * l).reshape(rows, cols) / np.sqrt(rows))
         w.append(0.1 * np.cos(np.arange(cols) + l))
-    i = np.arange(1000)
+    i = np.arange(points)
     return w, np.stack([np.sin(0.1 * i), np.cos(0.2 * i)], axis=1)
 
 
-def both(torch_loss, jax_loss, w):
+def both(torch_loss, jax_loss, w, compiled=False):
     """Times loss and gradient in PyTorch and in JAX and prints the row."""
     p, q = [torch.from_numpy(a).requires_grad_() for a in w], [jnp.asarray(a) for a in w]
 
@@ -162,16 +163,19 @@ def both(torch_loss, jax_loss, w):
         return loss.detach(), torch.autograd.grad(loss, p, allow_unused=True)
 
     ours, (loss, g) = seconds(run)
+    if compiled:
+        torch_loss = torch.compile(torch_loss)
+        ours = min(ours, seconds(run)[0])
     theirs, (value, h) = seconds(jitted(jax.value_and_grad(jax_loss), q))
     square = lambda g: sum(float((a**2).sum()) for a in g if a is not None)
     show([ours, theirs], [float(loss), square(g)], [float(value), square(h)])
 
 
-def mlp(width):
-    w, X = weights(width)
+def mlp(width, points=1000, compiled=False):
+    w, X = weights(width, points)
     t = np.sin(X[:, 0]) * np.cos(X[:, 1])
     X1, t1, X2, t2 = torch.from_numpy(X), torch.from_numpy(t), jnp.asarray(X), jnp.asarray(t)
-    both(lambda w: ((net(w, X1, torch.tanh) - t1) ** 2).mean(), lambda w: jnp.mean((net(w, X2, jnp.tanh) - t2) ** 2), w)
+    both(lambda w: ((net(w, X1, torch.tanh) - t1) ** 2).mean(), lambda w: jnp.mean((net(w, X2, jnp.tanh) - t2) ** 2), w, compiled)
 
 
 def pinn():
@@ -195,5 +199,5 @@ def pinn():
 
 
 rows = dict(scalar40=scalar40, heat=heat, heat_jax=heat_jax, elementwise=elementwise, pinn=pinn)
-rows.update(mlp20=lambda: mlp(20), mlp256=lambda: mlp(256))
+rows.update(mlp20=lambda: mlp(20), mlp256=lambda: mlp(256), network=lambda: mlp(20, 10000, True))
 rows[row]()

@@ -30,7 +30,7 @@ local function row(what, mine, peer, ratio, right, target) rows[#rows + 1] = {wh
 local function least(t) table.sort(t, function(a, b) return a[2] < b[2] end); return t[1] end
 
 local quick = mode == "quick"
-local names = {"scalar40", "heat", "elementwise", "mlp20", "mlp256", "pinn", "trace1000", "families"}
+local names = {"scalar40", "heat", "elementwise", "mlp20", "mlp256", "network", "pinn", "trace1000", "families", "sparse"}
 local alone
 for _, name in ipairs(names) do alone = alone or mode == name and name end
 local peer_version
@@ -182,6 +182,15 @@ end
 function program.mlp20() net("mlp20", "network 3 x 20", "2", "2.2 of it", "2 of it", "4.5 of it") end
 function program.mlp256() net("mlp256", "network 3 x 256", "", "3 of it", "3 of it", "8 of it") end
 
+function program.network()
+  local m, p = measure("network", 1, {network = 2})
+  if not m then return end
+  local peer = p.network or {}
+  local right = apart(m, 2, p.network, 3, 2)
+  against("pl.nn.mlp 2-20-20-20-1, 10^4 points, value and gradient", m[1], peer[1], "PyTorch", right, "1")
+  against("pl.nn.mlp 2-20-20-20-1, 10^4 points, value and gradient", m[1], peer[2], "JAX", right)
+end
+
 function program.pinn()
   local m, p = measure("pinn", 1, {pinn = 2})
   if not m then return end
@@ -195,6 +204,36 @@ function program.trace1000()
   local m = measure("trace1000", 2, {})
   if m then row("first call of 1,000 ops: trace, optimize, run", ms(m[1]), "", "", ("later ones take %s"):format(ms(m[2])), "5 ms") end
 end
+
+-- Sparse matrices: rows that sparse.lua and sparse.py have (another file of rows joins by a call of `beside_scipy`), with one thread and
+-- two; the least of all rounds, taken in turn. The peer is at its best, whatever threads it uses.
+local function beside_scipy(file)
+  local function collect(command, into, order)
+    local _, text = run(command)
+    for name, time, value, target in (text .. "\n"):gmatch("(%S+) (%S+) (%S+) ?(%S*)\n") do
+      if tonumber(time) and tonumber(value) then
+        local old = into[name]
+        if not old and order then order[#order + 1] = name end
+        into[name] = {math.min(old and old[1] or math.huge, tonumber(time)), tonumber(value), target}
+      end
+    end
+  end
+  local mine, theirs, order = {{}, {}}, {}, {}
+  for _ = 1, quick and 1 or 3 do
+    for threads = 1, 2 do collect(("%sbench/%s.lua %d"):format(ours, file, threads), mine[threads], threads == 1 and order) end
+    if has_peers then collect(("%s bench/%s.py"):format(python, file), theirs) end
+  end
+  for _, name in ipairs(order) do
+    for threads = 1, 2 do
+      local m, t = mine[threads][name], theirs[name]
+      if m then
+        against(("%s, %d thread%s"):format(name, threads, threads == 1 and "" or "s"), m[1], t and t[1], "SciPy",
+          t and ("%.0e from the peer's"):format(math.abs(m[2]/t[2] - 1)) or "", m[3] ~= "-" and m[3] or "")
+      end
+    end
+  end
+end
+function program.sparse() beside_scipy("sparse") end
 
 -- Single ops: size and name -> least seconds and a number, of all rounds and (for the peer) one and two threads.
 local scipy = {tridiagonal_solve = true, cubic_spline = true, gaussian_filter = true, dct = true} -- what PyTorch lacks

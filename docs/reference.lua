@@ -48,4 +48,6 @@ end
 assert(pl.minimize and pl.einsum)
 section("Functions", "", pl)
 section("Sparse matrices", "sparse.", pl.sparse)
+section("Methods of sparse matrices", "sparse.Matrix.", pl.sparse.Matrix)
+section("Networks", "nn.", pl.nn)
 section("Files", "io.", pl.io)

@@ -198,8 +198,8 @@ static bool read_index(pl_context *c, const char *what, const char *which, pl_va
   return data;
 }
 
-pl_list *pl_list_indices(pl_context *c, const char *what, int n, const pl_value *index, const int64_t *size) {
-  static const char *const names[] = {"row", "column"};
+pl_list *pl_list_indices(pl_context *c, const char *what, int n, const char *const *names, const pl_value *index,
+                         const int64_t *size) {
   int64_t count[2], total = n;
   for (int k = 0; k < n; k++) {
     pl_info info;
@@ -210,11 +210,11 @@ pl_list *pl_list_indices(pl_context *c, const char *what, int n, const pl_value 
       pl_error(
           c, PL_ERROR_STATE,
           "%s: the %s indices are not known while a function is being traced: they must not depend on its arguments",
-          what, n == 1 ? "" : names[k]);
+          what, names[k]);
       return NULL;
     }
     if (info.resource || info.dtype == PL_BOOL || info.rank > 1) {
-      pl_error(c, PL_ERROR_TYPE, "%s: the %s indices must be a vector of whole numbers", what, n == 1 ? "" : names[k]);
+      pl_error(c, PL_ERROR_TYPE, "%s: the %s indices must be a vector of whole numbers", what, names[k]);
       return NULL;
     }
     count[k] = info.count;
@@ -224,7 +224,7 @@ pl_list *pl_list_indices(pl_context *c, const char *what, int n, const pl_value 
   int32_t *data = pl_ints_new(c, total), *at = data ? data + n : NULL;
   for (int k = 0; at && k < n; k++) {
     data[k] = (int32_t)count[k];
-    if (count[k] > 0 && !read_index(c, what, n == 1 ? "index" : names[k], index[k], size[k], count[k], at)) {
+    if (count[k] > 0 && !read_index(c, what, names[k], index[k], size[k], count[k], at)) {
       pl_memory_free(c, data);
       return NULL;
     }

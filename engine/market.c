@@ -51,11 +51,12 @@ static bool next_data(reader *r) {
 }
 
 static bool read_header(reader *r) {
-  char message[300], object[65] = "", format[65] = "", field[65] = "", shape[65] = "", more[2];
+  char message[300], banner[65] = "", object[65] = "", format[65] = "", field[65] = "", shape[65] = "", more[2];
   if (!next_line(r)) return r->c->status ? false : (pl_error(r->c, PL_ERROR_ARGUMENT, "%s is empty", r->path), false);
-  int words = sscanf(r->text, "%%%%MatrixMarket %64s %64s %64s %64s %1s", object, format, field, shape, more);
-  if (words < 1) return lie(r, "is no header of MatrixMarket, \"%%MatrixMarket matrix coordinate real general\"");
-  if (words != 4) return lie(r, "the header has not the four words that follow %%MatrixMarket");
+  int words = sscanf(r->text, "%64s %64s %64s %64s %64s %1s", banner, object, format, field, shape, more);
+  if (words < 1 || strcasecmp(banner, "%%MatrixMarket"))
+    return lie(r, "is no header of MatrixMarket, \"%%MatrixMarket matrix coordinate real general\"");
+  if (words != 5) return lie(r, "the header has not the four words that follow %%MatrixMarket");
   if (strcasecmp(object, "matrix")) return LIE(r, "holds a %s, not a matrix", object);
   r->coordinates = !strcasecmp(format, "coordinate");
   if (!r->coordinates && strcasecmp(format, "array"))

@@ -9,14 +9,39 @@
 
 /* ---- the table ---- */
 
-static pl_op *const families[] = {pl_ops_elementwise, pl_ops_functions,   pl_ops_reduce,        pl_ops_move,
-                                  pl_ops_matmul,      pl_ops_order,       pl_ops_statistics,    pl_ops_rolling,
-                                  pl_ops_arrange,     pl_ops_linalg,      pl_ops_eigen,         pl_ops_eigvals,
-                                  pl_ops_qr,          pl_ops_lu,          pl_ops_svd,           pl_ops_matrix_functions,
-                                  pl_ops_banded,      pl_ops_random,      pl_ops_scatter,       pl_ops_special,
-                                  pl_ops_filters,     pl_ops_convolution, pl_ops_interpolate,   pl_ops_fourier,
-                                  pl_ops_sparse,      pl_ops_solve,       pl_ops_least_squares, pl_ops_logdet,
-                                  pl_ops_eigsh,       pl_ops_control,     pl_ops_loops,         pl_ops_newton};
+static pl_op *const families[] = {pl_ops_elementwise,
+                                  pl_ops_functions,
+                                  pl_ops_reduce,
+                                  pl_ops_move,
+                                  pl_ops_matmul,
+                                  pl_ops_order,
+                                  pl_ops_running,
+                                  pl_ops_statistics,
+                                  pl_ops_rolling,
+                                  pl_ops_arrange,
+                                  pl_ops_linalg,
+                                  pl_ops_eigen,
+                                  pl_ops_eigvals,
+                                  pl_ops_qr,
+                                  pl_ops_lu,
+                                  pl_ops_svd,
+                                  pl_ops_matrix_functions,
+                                  pl_ops_banded,
+                                  pl_ops_random,
+                                  pl_ops_scatter,
+                                  pl_ops_special,
+                                  pl_ops_filters,
+                                  pl_ops_convolution,
+                                  pl_ops_interpolate,
+                                  pl_ops_fourier,
+                                  pl_ops_sparse,
+                                  pl_ops_solve,
+                                  pl_ops_least_squares,
+                                  pl_ops_logdet,
+                                  pl_ops_eigsh,
+                                  pl_ops_control,
+                                  pl_ops_loops,
+                                  pl_ops_newton};
 enum { FAMILIES = sizeof families / sizeof *families };
 
 extern const pl_kernel_entry __start_pl_kernels[], __stop_pl_kernels[];

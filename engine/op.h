@@ -112,6 +112,7 @@ struct pl_op {
   void (*vjp)(pl_vjp *v);
   void (*jvp)(pl_jvp *j);
   const char *no_derivative; /* why there is none, where the reason helps */
+  bool constant;             /* the result counts as one: no derivative goes through it */
   bool discrete;   /* steps, which would hide a gradient: an input that a derivative is taken by is an error */
   bool stacks;     /* inputs and results have one first axis, whose entries it treats one by one */
   uint8_t leading; /* bit k: input k, and with it the result, may have more axes in front */
@@ -161,11 +162,11 @@ int pl_isa(void); /* 0: baseline, 1: x86-64-v3, 2: x86-64-v4 */
 
 /* Each family's rows; a null name ends them. */
 extern pl_op pl_ops_elementwise[], pl_ops_functions[], pl_ops_reduce[], pl_ops_move[], pl_ops_matmul[], pl_ops_order[],
-    pl_ops_statistics[], pl_ops_rolling[], pl_ops_arrange[], pl_ops_linalg[], pl_ops_eigen[], pl_ops_eigvals[],
-    pl_ops_qr[], pl_ops_lu[], pl_ops_svd[], pl_ops_matrix_functions[], pl_ops_banded[], pl_ops_random[],
-    pl_ops_scatter[], pl_ops_special[], pl_ops_filters[], pl_ops_convolution[], pl_ops_interpolate[], pl_ops_fourier[],
-    pl_ops_sparse[], pl_ops_solve[], pl_ops_least_squares[], pl_ops_logdet[], pl_ops_eigsh[], pl_ops_control[],
-    pl_ops_loops[], pl_ops_newton[];
+    pl_ops_running[], pl_ops_statistics[], pl_ops_rolling[], pl_ops_arrange[], pl_ops_linalg[], pl_ops_eigen[],
+    pl_ops_eigvals[], pl_ops_qr[], pl_ops_lu[], pl_ops_svd[], pl_ops_matrix_functions[], pl_ops_banded[],
+    pl_ops_random[], pl_ops_scatter[], pl_ops_special[], pl_ops_filters[], pl_ops_convolution[], pl_ops_interpolate[],
+    pl_ops_fourier[], pl_ops_sparse[], pl_ops_solve[], pl_ops_least_squares[], pl_ops_logdet[], pl_ops_eigsh[],
+    pl_ops_control[], pl_ops_loops[], pl_ops_newton[];
 
 /* The row of a name known to exist, for rules: PL_OP(add) is looked up once a call site. */
 const pl_op *pl_op_need(const char *name);

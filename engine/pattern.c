@@ -14,6 +14,12 @@ static bool pattern_equal(const pl_object *x, const pl_object *y) {
          !memcmp(a->col, b->col, (size_t)a->nnz * sizeof *a->col);
 }
 
+static void runs_free(pl_context *c, pl_runs *r) {
+  int32_t *const arrays[] = {r->start, r->first, r->off, r->from, r->step};
+  for (int k = 0; k < 5; k++) pl_memory_free(c, arrays[k]);
+  *r = (pl_runs){.looked = r->looked};
+}
+
 static void pattern_destroy(pl_context *c, pl_object *o) {
   pl_pattern *p = (pl_pattern *)o;
   if (p->symbolic) pl_symbolic_free(c, p->symbolic);
@@ -22,6 +28,7 @@ static void pattern_destroy(pl_context *c, pl_object *o) {
   pl_memory_free(c, p->col_ptr);
   pl_memory_free(c, p->row);
   pl_memory_free(c, p->ours);
+  for (int k = 0; k < 2; k++) runs_free(c, &p->runs[k]);
   pl_memory_free(c, p);
 }
 
@@ -80,6 +87,75 @@ bool pl_pattern_columns(pl_context *c, pl_pattern *p) {
   p->row = row;
   p->ours = ours;
   return true;
+}
+
+/* ---- runs ---- */
+
+typedef struct {
+  int32_t rows;
+  const int32_t *ptr, *index, *map;
+} csr;
+
+static int32_t place(const csr *a, int32_t t) { return a->map ? a->map[t] : t; }
+
+/* Does row i go on with the run that began at `start`? */
+static bool goes_on(const csr *a, int32_t start, int32_t i) {
+  int32_t here = a->ptr[i], above = a->ptr[i - 1], n = a->ptr[i + 1] - here;
+  if (here - above != n) return false;
+  for (int32_t t = 0; t < n; t++) {
+    if (a->index[here + t] - a->index[above + t] != 1) return false;
+    if (a->map && i > start + 1 && a->map[here + t] - a->map[above + t] != a->map[above + t] - a->map[above - n + t])
+      return false;
+  }
+  return true;
+}
+
+enum { RUN = 8 }; /* rows in a run, on the average, that make it worth while */
+
+static bool find_runs(pl_context *c, const csr *a, pl_runs *r) {
+  int32_t n = 0, start = 0;
+  int64_t terms = 0;
+  for (int32_t i = 0; i < a->rows; i++) {
+    if (i && goes_on(a, start, i)) continue;
+    if (++n > a->rows / RUN) return true;
+    start = i;
+    terms += a->ptr[i + 1] - a->ptr[i];
+  }
+  r->start = pl_ints_new(c, n);
+  r->first = pl_ints_new(c, n);
+  r->off = pl_ints_new(c, terms);
+  r->from = pl_ints_new(c, terms);
+  r->step = pl_ints_new(c, terms);
+  if (!r->start || !r->first || !r->off || !r->from || !r->step) return false;
+  int32_t k = 0;
+  n = 0;
+  for (int32_t i = 0; i < a->rows; i++) {
+    if (i && goes_on(a, r->start[n - 1], i)) continue;
+    r->start[n] = i;
+    r->first[n++] = k;
+    int32_t next = a->ptr[i + 1], length = next - a->ptr[i];
+    bool more = i + 1 < a->rows && goes_on(a, i, i + 1);
+    for (int32_t t = a->ptr[i]; t < next; t++, k++) {
+      r->off[k] = a->index[t] - i;
+      r->from[k] = place(a, t);
+      r->step[k] = more ? place(a, t + length) - r->from[k] : 0;
+    }
+  }
+  r->start[n] = a->rows;
+  r->first[n] = k;
+  r->n = n;
+  return true;
+}
+
+const pl_runs *pl_pattern_runs(pl_context *c, pl_pattern *p, bool columns) {
+  pl_runs *r = &p->runs[columns];
+  if (!r->looked) {
+    if (columns && !pl_pattern_columns(c, p)) return NULL;
+    csr a = columns ? (csr){p->cols, p->col_ptr, p->row, p->ours} : (csr){p->rows, p->row_ptr, p->col, NULL};
+    r->looked = true;
+    if (!find_runs(c, &a, r)) runs_free(c, r);
+  }
+  return r->n ? r : NULL;
 }
 
 /* ---- lists ---- */

@@ -6,12 +6,21 @@
 
 #include "object.h"
 
+/* Rows (columns) one after another with entries at the same distances from the diagonal, as a stencil's: see
+ * csr_run_args. */
+typedef struct {
+  bool looked;
+  int32_t n; /* 0: there are none worth it */
+  int32_t *start, *first, *off, *from, *step;
+} pl_runs;
+
 typedef struct pl_pattern {
   pl_object base;
   int32_t rows, cols, nnz;
   int32_t *row_ptr, *col; /* CSR: columns of row i are col[row_ptr[i]] ..., sorted, without repeats; 0-based */
   /* by columns, made when first needed: entry t of column j is ours[t], in row row[t] */
   int32_t *col_ptr, *row, *ours;
+  pl_runs runs[2];              /* by rows, by columns, when first needed */
   struct pl_symbolic *symbolic; /* the direct solvers' analyses (solve/direct.c) */
 } pl_pattern;
 
@@ -70,15 +79,19 @@ extern const pl_object_type pl_pattern_type, pl_plan_type, pl_list_type;
 pl_pattern *pl_pattern_new(pl_context *c, int32_t rows, int32_t cols, const int32_t *row_ptr, const int32_t *col);
 /* Takes over arrays of pl_memory_new, also on an error. */
 pl_pattern *pl_pattern_adopt(pl_context *c, int32_t rows, int32_t cols, int32_t *row_ptr, int32_t *col);
-bool pl_pattern_columns(pl_context *c, pl_pattern *p);                   /* makes col_ptr, row, ours */
+bool pl_pattern_columns(pl_context *c, pl_pattern *p); /* makes col_ptr, row, ours */
+/* NULL where most rows (columns) differ from the one before, or on an error. */
+const pl_runs *pl_pattern_runs(pl_context *c, pl_pattern *p, bool columns);
 int32_t pl_pattern_entry(const pl_pattern *p, int32_t row, int32_t col); /* 0-based; -1 where there is none */
 
 int32_t *pl_ints_new(pl_context *c, int64_t n); /* room for n, and one more */
 /* Takes the array over; retains what is held. */
 pl_list *pl_list_new(pl_context *c, int64_t n, int32_t *data, int n_held, pl_pattern *const *held);
 /* For each of n 1-based index vectors, or PL_NONE for all (1 ... size[k]): its length, -1 for all; then their entries,
- * 0-based, one vector after another. `what` names the operation in errors. */
-pl_list *pl_list_indices(pl_context *c, const char *what, int n, const pl_value *index, const int64_t *size);
+ * 0-based, one vector after another. `what` names the operation in
+ * errors, `names` what each of them counts. */
+pl_list *pl_list_indices(pl_context *c, const char *what, int n, const char *const *names, const pl_value *index,
+                         const int64_t *size);
 
 /* Plans are remembered by the context, a bounded number of them; those with triples, which ops refer to, are interned
  * too. The returned reference is the caller's. a and b are patterns or lists, number one more whole number, as the kind

@@ -435,7 +435,7 @@ pl_plan *pl_plan_triplets(pl_context *c, pl_value i, pl_value j, int64_t rows, i
   pl_plan *p = fresh ? memo_find(c, &key) : NULL;
   if (p || c->status) return p;
   int64_t size[] = {rows, cols};
-  pl_list *list = pl_list_indices(c, "triplets", 2, (pl_value[]){i, j}, size);
+  pl_list *list = pl_list_indices(c, "triplets", 2, (const char *[]){"row", "column"}, (pl_value[]){i, j}, size);
   p = list ? pl_plan_make(c, PL_PLAN_TRIPLETS, &list->base, NULL, key.number) : NULL;
   pl_object_release((pl_object *)list);
   return p && fresh ? memo_store(c, &key, p) : p;

@@ -45,6 +45,16 @@ void pl_for(pl_context *c, pl_kernel kernel, const void *args, int64_t n, int64_
   pl_interrupted(c);
 }
 
+void pl_bucket_starts(int64_t *counts, int64_t blocks, int64_t buckets) {
+  int64_t start = 0;
+  for (int64_t b = 0; b < buckets; b++)
+    for (int64_t k = 0; k < blocks; k++) {
+      int64_t *count = &counts[k * buckets + b], n = *count;
+      *count = start;
+      start += n;
+    }
+}
+
 char *pl_kernel_reals(char *p, pl_dtype dtype, int n, const double *x) {
   for (int i = 0; i < n; i++) {
     if (dtype == PL_F32) {

@@ -10,6 +10,10 @@ enum { PL_BLOCK = 1024 }; /* elements that stay in L1 across the operands of a p
  * elementary operations) is worth it. Stops early, with the error set, on an interrupt. */
 void pl_for(pl_context *c, pl_kernel kernel, const void *args, int64_t n, int64_t grain, double work);
 
+/* Blocks of work put what they hold into buckets, one block's behind another's: turns how many go from each block to
+ * each bucket, {blocks, buckets}, into where the first of them stands. */
+void pl_bucket_starts(int64_t *counts, int64_t blocks, int64_t buckets);
+
 /* Of BLAS, where it differs from what was set last: it belongs to the process. */
 void pl_blas_threads(int threads);
 

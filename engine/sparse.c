@@ -24,6 +24,11 @@ void pl_sparse_size(pl_object *pattern, int64_t *rows, int64_t *cols, int64_t *n
   *nnz = p->nnz;
 }
 
+void pl_sparse_memo(const pl_context *c, int64_t *found, int64_t *made) {
+  *found = c->memo_hits;
+  *made = c->memo_misses;
+}
+
 static pl_plan *indices(pl_context *c, pl_pattern *p) { return pl_plan_get(c, PL_PLAN_INDICES, p, NULL); }
 
 /* One of a plan's maps as a value of its own. Drops the plan. */
@@ -330,17 +335,20 @@ pl_sparse pl_sparse_from_dense(pl_context *c, pl_value t, double tolerance) {
 
 /* ---- parts ---- */
 
-pl_sparse pl_sparse_select(pl_context *c, pl_sparse a, pl_value rows, pl_value columns) {
+static pl_list *selection(pl_context *c, pl_sparse a, pl_value rows, pl_value columns) {
   int64_t size[] = {PATTERN(a)->rows, PATTERN(a)->cols};
-  pl_list *list = pl_list_indices(c, "a selection", 2, (pl_value[]){rows, columns}, size);
+  return pl_list_indices(c, "a selection", 2, (const char *[]){"row", "column"}, (pl_value[]){rows, columns}, size);
+}
+
+pl_sparse pl_sparse_select(pl_context *c, pl_sparse a, pl_value rows, pl_value columns) {
+  pl_list *list = selection(c, a, rows, columns);
   pl_plan *p = list ? pl_plan_make(c, PL_PLAN_SELECT, a.pattern, &list->base, 0) : NULL;
   pl_object_release((pl_object *)list);
   return p ? finish(c, p, gather(c, a.values, p->map_a)) : none;
 }
 
 pl_value pl_sparse_pick(pl_context *c, pl_sparse a, pl_value rows, pl_value columns) {
-  int64_t size[] = {PATTERN(a)->rows, PATTERN(a)->cols};
-  pl_list *list = pl_list_indices(c, "a selection", 2, (pl_value[]){rows, columns}, size);
+  pl_list *list = selection(c, a, rows, columns);
   if (!list) return PL_NONE;
   if (list->data[0] < 0 || list->data[0] != list->data[1])
     pl_error(c, PL_ERROR_SHAPE,
@@ -431,6 +439,9 @@ pl_sparse pl_sparse_incidence(pl_context *c, pl_value left, pl_value right, int6
              (long long)l.count, (long long)r.count);
     return none;
   }
+  pl_list *checked = pl_list_indices(c, "incidence", 2, (const char *[]){"left cell", "right cell"},
+                                     (pl_value[]){left, right}, (int64_t[]){n, n});
+  pl_object_release((pl_object *)checked);
   bool alone = begin(c);
   int64_t m = l.count;
   pl_value face = pl_apply1(c, PL_OP(range), 0, NULL, (pl_attr[]){PL_REALV(1), PL_REALV(1), PL_INT(m), PL_INT(PL_I64)});
@@ -503,7 +514,7 @@ static pl_list *fixed_list(pl_context *c, pl_sparse a, pl_value fixed) {
              PATTERN(a)->cols);
     return NULL;
   }
-  return pl_list_indices(c, "fixed unknowns", 1, &fixed, &n);
+  return pl_list_indices(c, "fixed unknowns", 1, (const char *[]){"unknown"}, &fixed, &n);
 }
 
 bool pl_sparse_split(pl_context *c, pl_sparse a, pl_value fixed, pl_sparse *ff, pl_sparse *fc, pl_value *free) {

@@ -36,6 +36,8 @@ typedef enum {
 PL_API void pl_sparse_retain(pl_sparse a);                 /* the pattern only */
 PL_API void pl_sparse_release(pl_context *c, pl_sparse a); /* pattern, and the values where nothing else owns them */
 PL_API void pl_sparse_size(pl_object *pattern, int64_t *rows, int64_t *cols, int64_t *nnz);
+/* Structure (patterns of results, maps of values) is remembered: how often it was found again, how often made. */
+PL_API void pl_sparse_memo(const pl_context *c, int64_t *found, int64_t *made);
 PL_API pl_value pl_sparse_indices(pl_context *c, pl_object *pattern, bool columns); /* of each entry: i64, 1-based */
 
 /* Entries (i[k], j[k]) += v[k]; duplicates add up. */

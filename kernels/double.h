@@ -16,6 +16,7 @@
 #undef fabs
 #undef sqrt
 #undef pow
+#undef hypot
 #undef erf
 #undef erfc
 #endif

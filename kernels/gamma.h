@@ -53,6 +53,18 @@ PL_FN double reciprocal_gamma_1p(double a) {
   return reciprocal_gamma_1_2(2*a - 1)/product;
 }
 
+/* log Gamma(1 + a), a >= 0, to the last digits also near 0: DLMF 5.7.3. */
+PL_FN double log_gamma_1p(double a) {
+  static const double zeta[] = { /* (-1)^k (zeta(k) - 1)/k */
+      0.322467033424113218, -0.0673523010531980951, 0.0205808084277845479, -0.00738555102867398527, 0.00289051033074152329,
+      -0.00119275391170326098, 5.09669524743042422e-4, -2.2315475845357938e-4, 9.94575127818085337e-5,
+      -4.49262367381331417e-5, 2.05072127756706916e-5, -9.4394882752683959e-6, 4.3748667899074878e-6};
+  if (!(a < 0.2)) return log_gamma(1 + a);
+  double sum = 0;
+  for (int k = 12; k >= 0; k--) sum = sum*a + zeta[k];
+  return a*(0.42278433509846713939 + a*sum) - log1p(a);
+}
+
 /* u - log(1 + u) for |u| < 0.35, to the last digits also near 0, from log(1 + u) = 2 atanh(u/(2 + u)). */
 PL_FN double u_less_log1p(double u) {
   const double s = u/(2 + u), t = s*s;

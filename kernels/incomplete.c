@@ -9,20 +9,8 @@
 #include "gamma.h"
 
 #if PL_FLOATING
-typedef struct { double p, q, da; } incomplete;
-enum { WANT_P, WANT_Q, WANT_DA }; /* what is not wanted is not always computed */
-
-/* log Gamma(1 + a), a >= 0, to the last digits also near 0: DLMF 5.7.3. */
-PL_FN double log_gamma_1p(double a) {
-  static const double zeta[] = { /* (-1)^k (zeta(k) - 1)/k */
-      0.322467033424113218, -0.0673523010531980951, 0.0205808084277845479, -0.00738555102867398527, 0.00289051033074152329,
-      -0.00119275391170326098, 5.09669524743042422e-4, -2.2315475845357938e-4, 9.94575127818085337e-5,
-      -4.49262367381331417e-5, 2.05072127756706916e-5, -9.4394882752683959e-6, 4.3748667899074878e-6};
-  if (!(a < 0.2)) return log_gamma(1 + a);
-  double sum = 0;
-  for (int k = 12; k >= 0; k--) sum = sum*a + zeta[k];
-  return a*(0.42278433509846713939 + a*sum) - log1p(a);
-}
+typedef struct { double p, q, slope; } incomplete; /* slope: -dP/da over x dP/dx */
+enum { WANT_P, WANT_Q, WANT_SLOPE }; /* what is not wanted is not always computed */
 
 /* x^a e^-x/Gamma(a + 1) */
 PL_FN double gamma_factor(double a, double x) {
@@ -76,7 +64,7 @@ PL_FN incomplete gamma_temme(double a, double x, int want) {
     for (int k = 0; k < 12; k++) s[k] = s[k]*eta + c[n][k];
   for (int k = 11; k >= 0; k--) sum = sum*r + s[k];
   const double e = exp(-a*half)/(2.50662827463100050242*sqrt(a)), z = eta*sqrt(a/2), rest = e*sum;
-  if (want != WANT_DA) return (incomplete){0.5*erfc(-z) - rest, 0.5*erfc(z) + rest, 0};
+  if (want != WANT_SLOPE) return (incomplete){0.5*erfc(-z) - rest, 0.5*erfc(z) + rest, 0};
 
   double t[12] = {0}, in_eta = 0, in_a = 0; /* c_k'(eta), sums of c_k'/a^k and -k c_k/a^k */
   for (int n = 0; n < 16; n++)
@@ -85,35 +73,37 @@ PL_FN incomplete gamma_temme(double a, double x, int want) {
     in_eta = in_eta*r + t[k];
     in_a = in_a*r - k*s[k];
   }
-  const double slope = u != 0 ? u/eta : 1; /* -a d eta/da */
-  return (incomplete){0, 0, -e*(slope - eta/2 + (u - half - 0.5/a)*sum + (in_a - slope*in_eta)/a)};
+  const double step = u != 0 ? u/eta : 1; /* -a d eta/da */
+  return (incomplete){0, 0, exp(stirling(a))/a*(step - eta/2 + (u - half - 0.5/a)*sum + (in_a - step*in_eta)/a)};
 }
 
 /* P = x^a e^-x/Gamma(a + 1) sum over n of x^n/((a + 1) ... (a + n)) */
-PL_FN incomplete gamma_series(double a, double x, int want) {
-  const double factor = gamma_factor(a, x);
-  double term = 1, slope = 0, sum = 1, in_a = 0; /* slope: d log(term)/da */
+PL_FN incomplete gamma_series(double a, double x, double log_x, int want) {
+  double term = 1, rate = 0, sum = 1, in_a = 0; /* rate: d log(term)/da */
   for (double n = 1; term > 1e-18*sum; n += 1) {
     const double r = 1/(a + n);
     term *= x*r;
-    slope -= r;
+    rate -= r;
     sum += term;
-    in_a += term*slope;
+    in_a += term*rate;
   }
-  const double p = factor*sum;
-  return (incomplete){p, 1 - p, want == WANT_DA ? factor*((log(x) - psi(a + 1))*sum + in_a) : 0};
+  if (want == WANT_SLOPE) return (incomplete){0, 0, ((psi(a + 1) - log_x)*sum - in_a)/a};
+  const double p = gamma_factor(a, x)*sum;
+  return (incomplete){p, 1 - p, 0};
 }
 
 /* Q = x^a e^-x/Gamma(a) 1/(x + 1 - a - 1(1 - a)/(x + 3 - a - 2(2 - a)/(x + 5 - a - ...))), from the last level up */
-PL_FN incomplete gamma_fraction(double a, double x, int want) {
+PL_FN incomplete gamma_fraction(double a, double x, double log_x, int want) {
   double r = 0, dr = 0; /* what a level adds to the one above, and its derivative in a */
   for (double i = floor(24 + 72/x); i > 0; i -= 1) {
     const double d = 1/(x + 1 - a + 2*i + r);
     r = i*(a - i)*d;
     dr = (i - r*(dr - 1))*d;
   }
-  const double d = 1/(x + 1 - a + r), q = a*gamma_factor(a, x)*d;
-  return (incomplete){1 - q, q, want == WANT_DA ? -q*(log(x) - psi(a) + (1 - dr)*d) : 0};
+  const double d = 1/(x + 1 - a + r);
+  if (want == WANT_SLOPE) return (incomplete){0, 0, d*(log_x - psi(a) + (1 - dr)*d)};
+  const double q = a*gamma_factor(a, x)*d;
+  return (incomplete){1 - q, q, 0};
 }
 
 /* Q where P is near 1 and x <= 1.5: 1 - x^a/Gamma(1 + a) without cancellation, less the rest of the series 8.7.1 */
@@ -127,17 +117,28 @@ PL_FN double gamma_small_q(double a, double x) {
   return -expm1(l) - exp(l)*sum;
 }
 
-PL_FN incomplete incomplete_gamma(double a, double x, int want) {
-  const double nan = 0.0/0.0, infinity = 1.0/0.0;
-  if (!(a >= 0 && x >= 0) || (a == 0 && x == 0) || (a == infinity && x == infinity)) return (incomplete){nan, nan, nan};
-  if (a == 0 || x == infinity) return (incomplete){1, 0, a == 0 ? nan : 0};
-  if (x == 0 || a == infinity) return (incomplete){0, 1, 0};
+PL_FN incomplete gamma_inside(double a, double x, double log_x, int want) { /* of finite a and x > 0 */
   if (a >= 20 && fabs(x - a) < 0.3*a) return gamma_temme(a, x, want);
-  if (x > a && x > 1.5) return gamma_fraction(a, x, want);
-  incomplete g = gamma_series(a, x, want);
+  return x > a && x > 1.5 ? gamma_fraction(a, x, log_x, want) : gamma_series(a, x, log_x, want);
+}
+PL_FN incomplete incomplete_gamma(double a, double x, int want) {
+  const double nan = 0.0/0.0;
+  if (!(a >= 0 && x >= 0) || (a == 0 && x == 0) || (a == INFINITY && x == INFINITY)) return (incomplete){nan, nan, nan};
+  if (a == 0 || x == INFINITY) return (incomplete){1, 0, a == 0 ? nan : 0};
+  if (x == 0 || a == INFINITY) return (incomplete){0, 1, 0};
+  incomplete g = gamma_inside(a, x, want == WANT_SLOPE ? log(x) : 0, want);
   if (g.p > 1) g.p = 1;
   if (want == WANT_Q && g.p > 0.75 && x <= 1.5) g.q = gamma_small_q(a, x);
   return g;
+}
+/* The logarithm y of a gamma variate of shape a moves with a at a fixed probability by -(dP/da)/(dP/dy) (M. Figurnov,
+ * S. Mohamed, A. Mnih, Implicit reparameterization gradients, NeurIPS 2018). */
+PL_FN double log_variate_slope(double a, double y) {
+  return a > 0 && a < INFINITY && y < 700 ? gamma_inside(a, exp(y), y, WANT_SLOPE).slope : 0.0/0.0;
+}
+PL_FN double slope_in_a(double a, double x) {
+  const double slope = incomplete_gamma(a, x, WANT_SLOPE).slope;
+  return slope == 0 || slope != slope ? slope : -slope*(a*gamma_factor(a, x));
 }
 BINARY(gammainc, (real)incomplete_gamma((double)x, (double)z, WANT_P).p)
 BINARY(gammaincc, (real)incomplete_gamma((double)x, (double)z, WANT_Q).q)
@@ -149,5 +150,6 @@ PL_FN double density(double a, double x) {
   return a < 1 ? 1/tgamma(a)*(1.0/0.0) : a == 1;
 }
 BINARY(gamma_density, (real)density((double)x, (double)z))
-BINARY(gammainc_da, (real)incomplete_gamma((double)x, (double)z, WANT_DA).da)
+BINARY(gammainc_da, (real)slope_in_a((double)x, (double)z))
+BINARY(loggamma_slope, (real)log_variate_slope((double)x, (double)z))
 #endif

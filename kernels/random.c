@@ -46,10 +46,15 @@ typedef struct {
 PL_FN void take_lanes(const random_args *a, int64_t i, lanes *l) {
   l->lo = i*N;
   l->n = a->n - l->lo < N ? (int)(a->n - l->lo) : N;
-  for (int k = 0; k < N; k++) {
-    const int64_t j = l->lo + (k < l->n ? k : l->n - 1);
-    const uint64_t at = a->positions ? (uint64_t)a->positions[j / a->count] + (uint64_t)(j % a->count) : a->position + (uint64_t)j;
-    l->counter[k] = at & 0xfffffffffffffu;
+  const uint64_t below = 0xfffffffffffffu, first = a->position + (uint64_t)l->lo;
+  const int64_t last = l->n - 1;
+  if (a->positions) {
+    for (int64_t k = 0; k < N; k++) {
+      const int64_t j = l->lo + (k < last ? k : last);
+      l->counter[k] = ((uint64_t)a->positions[j/a->count] + (uint64_t)(j % a->count)) & below;
+    }
+  } else {
+    LANES(k) l->counter[k] = (first + (uint64_t)(k < last ? k : last)) & below;
   }
 }
 PL_FN uint64_t call_of(uint64_t counter, int call) { return counter | (uint64_t)call << 52; }
@@ -298,5 +303,57 @@ PL_ROW_KERNEL(random_integers) {
     const uint64_t high = xh*wh + (xh*wl >> 32) + (xl*wh >> 32) + (middle >> 32);
     ((real *)a.y)[l.lo + k] = (int64_t)a.lo + (int64_t)high;
   }
+}
+
+/* Permutations: each entry goes to a bucket by its first word, and buckets are shuffled (C. Rao, Sankhya A 23, 1961; M.
+ * Sandelius, Journal of the Royal Statistical Society B 24, 1962), which is in cache and in parallel. */
+typedef shuffle_args random_permutation_args, shuffle_classify_args, shuffle_scatter_args, shuffle_buckets_args;
+
+/* R. Durstenfeld, Algorithm 235, CACM 7(7), 1964: entry k changes places with one of 0 .. k, by its last two words. */
+PL_FN void shuffle(const shuffle_args *a, int64_t *y, int64_t n, uint64_t position) {
+  uint32_t c[N], d[N];
+  for (int64_t top = n - 1; top > 0; top -= N) {
+    const uint64_t seed = a->seed, stream = a->stream, first = position + (uint64_t)top;
+    LANES(l) {
+      const quad q = philox(seed, stream, (first - (uint64_t)l) & 0xfffffffffffffu);
+      c[l] = q.c;
+      d[l] = q.d;
+    }
+    for (int64_t l = 0; l < N && l < top; l++) {
+      const uint64_t k = (uint64_t)(top - l), one = k + 1, j = (c[l]*one + (d[l]*one >> 32)) >> 32;
+      const int64_t t = y[k];
+      y[k] = y[j];
+      y[j] = t;
+    }
+  }
+}
+PL_ROW_KERNEL(random_permutation) { /* i: a short line */
+  int64_t *y = a.y + i*a.n;
+  for (int64_t k = 0; k < a.n; k++) y[k] = k + 1;
+  shuffle(&a, y, a.n, (uint64_t)a.positions[i]);
+}
+PL_ROW_KERNEL(shuffle_classify) { /* i: a block of a long one */
+  const int64_t lo = i*a.block, hi = lo + a.block < a.n ? lo + a.block : a.n;
+  int64_t *count = a.counts + i*a.buckets;
+  const uint64_t seed = a.seed, stream = a.stream, first = (uint64_t)a.positions[0] + (uint64_t)lo;
+  const uint32_t buckets = (uint32_t)a.buckets;
+  for (int64_t b = 0; b < a.buckets; b++) count[b] = 0;
+  for (int64_t k = lo; k < hi; k += N) {
+    uint32_t at[N];
+    LANES(l) at[l] = (uint32_t)((uint64_t)philox(seed, stream, (first + (uint64_t)(k - lo + l)) & 0xfffffffffffffu).a*buckets >> 32);
+    for (int64_t l = 0; l < N && k + l < hi; l++) {
+      a.bucket[k + l] = (uint16_t)at[l];
+      count[at[l]]++;
+    }
+  }
+}
+PL_ROW_KERNEL(shuffle_scatter) { /* i: a block; its counts are now where it begins in each bucket */
+  const int64_t lo = i*a.block, hi = lo + a.block < a.n ? lo + a.block : a.n;
+  int64_t *start = a.counts + i*a.buckets;
+  for (int64_t k = lo; k < hi; k++) a.y[start[a.bucket[k]]++] = k + 1;
+}
+PL_ROW_KERNEL(shuffle_buckets) { /* i: a bucket, which ends where its last block has ended */
+  const int64_t *end = a.counts + (a.blocks - 1)*a.buckets, lo = i ? end[i - 1] : 0;
+  shuffle(&a, a.y + lo, end[i] - lo, (uint64_t)(a.positions[0] + lo));
 }
 #endif

@@ -57,14 +57,28 @@ REDUCE(prod, 1, JOIN_PROD)
 REDUCE(max, LOWEST, JOIN_MAX)
 REDUCE(min, HIGHEST, JOIN_MIN)
 
-typedef scan_args cumsum_args;
-PL_ROW_KERNEL(cumsum) {
-  const int64_t o = i/a.inner, j = i % a.inner;
-  const real *x = (const real *)a.x + o*a.r*a.inner + j;
-  real *y = (real *)a.y + o*a.r*a.inner + j, s = 0;
-  if (a.reverse)
-    for (int64_t k = a.r - 1; k >= 0; k--) y[k*a.inner] = s += x[k*a.inner];
-  else
-    for (int64_t k = 0; k < a.r; k++) y[k*a.inner] = s += x[k*a.inner];
-}
+/* Along lines, up to eight neighbours at a time: line l goes on from s[l] with x[l] and, of a recurrence, z[l]. */
+#define RUNNING(name, NEXT)                                                                            \
+  PL_FN void name##_lines(const real *x, const real *z, real *y, int64_t r, int64_t step, int64_t m) { \
+    real s[PL_SCAN_LINES];                                                                                   \
+    for (int64_t l = 0; l < m; l++) y[l] = s[l] = x[l];                                                \
+    for (int64_t k = 1; k < r; k++) {                                                                  \
+      x += step, z += step, y += step;                                                                 \
+      _Pragma("omp simd") for (int64_t l = 0; l < m; l++) y[l] = s[l] = NEXT;                          \
+    }                                                                                                  \
+  }                                                                                                    \
+  typedef scan_args name##_args;                                                                       \
+  PL_ROW_KERNEL(name) {                                                                                \
+    const int64_t chunks = (a.inner + PL_SCAN_LINES - 1)/PL_SCAN_LINES, j = i % chunks*PL_SCAN_LINES, m = a.inner - j;         \
+    const int64_t at = (i/chunks*a.r + (a.reverse ? a.r - 1 : 0))*a.inner + j;                         \
+    const int64_t step = a.reverse ? -a.inner : a.inner;                                               \
+    const real *x = (const real *)a.x + at, *z = a.z ? (const real *)a.z + at : x;                     \
+    real *y = (real *)a.y + at;                                                                        \
+    if (m == 1) name##_lines(x, z, y, a.r, step, 1);                                                   \
+    else if (m >= PL_SCAN_LINES) name##_lines(x, z, y, a.r, step, PL_SCAN_LINES);                                      \
+    else name##_lines(x, z, y, a.r, step, m);                                                          \
+  }
+RUNNING(cumsum, s[l] + x[l])
+RUNNING(cumprod, s[l]*x[l])
+RUNNING(recurrence, z[l]*s[l] + x[l])
 #endif

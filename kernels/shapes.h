@@ -13,12 +13,15 @@ typedef struct {
 
 enum { PL_REDUCE_BLOCK = 4096, PL_REDUCE_COLUMNS = 256 };
 
-/* Running along the middle axis of {outer, r, inner}; line i = outer*inner. */
+/* Running along the middle axis of {outer, r, inner}; i counts {outer, chunks of PL_SCAN_LINES}. z: the factors of a
+ * recurrence, or NULL. */
 typedef struct {
-  const void *x;
+  const void *x, *z;
   void *y;
   int64_t r, inner, reverse;
 } scan_args;
+
+enum { PL_SCAN_LINES = 8 };
 
 /* From lines of n numbers, `stride` apart, sums of q of them that are s apart: i counts {lines, blocks of rows of s, chunks
  * of columns}, with (rows + q - 1) columns <= PL_ROLLING_SPACE. */
@@ -30,12 +33,26 @@ typedef struct {
 
 enum { PL_ROLLING_SPACE = 2048, PL_ROLLING_WINDOW = 512 };
 
-/* Places along the middle axis of {outer, r, inner}; work: 2 r numbers with their places for each of {outer, inner}. */
+/* Places along the middle axis of {outer, r, inner}. */
 typedef struct {
   const void *x, *z;
-  int64_t *y, *work;
+  int64_t *y;
   int64_t r, inner, descending;
 } order_args;
+
+/* Places of those with `first` and more before them in the order along the middle axis of {outer, r, inner}, `count` of
+ * them. from, to: r keys with their places for each line, or for the line that is sorted in buckets: tree, the keys
+ * between these; bucket {r}; counts {blocks, buckets}. */
+typedef struct {
+  const void *x;
+  int64_t *y;
+  void *from, *to;
+  int64_t r, inner, descending, first, count;
+  int64_t line, block, blocks, buckets, *tree, *counts;
+  uint16_t *bucket;
+} sort_args;
+
+enum { PL_SORT_LONG = 1 << 14, PL_SORT_BUCKETS = 1024, PL_SORT_OVERSAMPLING = 8 };
 
 /* y[ys] (op) x[xs] over shape; row i of the axes before the last. */
 typedef struct {
@@ -101,6 +118,18 @@ typedef struct {
   const void *p[2];
   int64_t one[2];
 } random_args;
+
+/* Permutations of 1 .. n by a Philox stream: y {positions, n}; or of the first position, in blocks and buckets: bucket {n},
+ * counts {blocks, buckets}. */
+typedef struct {
+  int64_t *y;
+  uint64_t seed, stream;
+  const int64_t *positions;
+  int64_t n, block, blocks, buckets, *counts;
+  uint16_t *bucket;
+} shuffle_args;
+
+enum { PL_SHUFFLE_LONG = 1 << 14, PL_SHUFFLE_BUCKETS = 256 };
 
 /* One axis of a convolution. Output j (of count) stands at out_first + j*out_stride of y's `out` elements and reads x, which
  * is 0 beyond its `in` elements, at first + (j + shift)*stride + phase for each tap: shift <= reach, phase < phases. Outputs
@@ -213,6 +242,16 @@ typedef struct {
   const int32_t *ptr, *index, *map;
   int64_t k;
 } csr_args;
+
+/* The same for one column, of rows in runs: from row start[r] on, terms first[r] ... have the column of their row plus off,
+ * and the value from + step (row - start[r]). PL_CSR_ROWS of the n rows are one piece of work. */
+enum { PL_CSR_ROWS = 256 };
+typedef struct {
+  const void *v, *x;
+  void *y;
+  const int32_t *start, *first, *off, *from, *step;
+  int64_t runs, n;
+} csr_run_args;
 
 /* y_i = sum over t of p[first[t]] q[second[t]] */
 typedef struct {

@@ -802,6 +802,15 @@ static int op_names(lua_State *L) {
   return 1;
 }
 
+/* core.is_failed_solve(message): is it that of the last error, and was that numeric (a singular matrix, a solve that
+ * did not converge)? */
+static int is_failed_solve(lua_State *L) {
+  binding *b = binding_of(L);
+  const char *message = lua_tostring(L, 1);
+  lua_pushboolean(L, message && b->failed == PL_ERROR_NUMERIC && strstr(message, b->message));
+  return 1;
+}
+
 /* ---- opening ---- */
 
 void register_functions(lua_State *L, binding *b, int table, const luaL_Reg *functions) {
@@ -937,6 +946,7 @@ __attribute__((visibility("default"))) int luaopen_perilune(lua_State *L) {
                                          {"threads", threads},
                                          {"op_help", op_help},
                                          {"ops", op_names},
+                                         {"is_failed_solve", is_failed_solve},
                                          {"module_text", module_text},
                                          {NULL, NULL}};
     register_functions(L, b, core, functions);

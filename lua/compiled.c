@@ -172,6 +172,24 @@ typedef struct {
   int n;
 } matcher;
 
+/* Do two modules agree in what is no parameter of theirs: names of functions, sizes and the like? */
+static bool same_fields(lua_State *L, int one, int other) {
+  int balance = 0;
+  for (lua_pushnil(L); lua_next(L, one);) {
+    if (!takes_part(L, true, lua_type(L, -2) == LUA_TSTRING)) {
+      lua_pushvalue(L, -2);
+      lua_rawget(L, other);
+      if (!lua_rawequal(L, -1, -2)) return false;
+      lua_pop(L, 1);
+      balance++;
+    }
+    lua_pop(L, 1);
+  }
+  for (lua_pushnil(L); lua_next(L, other); lua_pop(L, 1))
+    if (!takes_part(L, true, lua_type(L, -2) == LUA_TSTRING)) balance--;
+  return balance == 0;
+}
+
 /* Does the value at index i have the form? Its leaves are collected. Where it does not, things stay on the stack. */
 static bool match(matcher *m, int i) {
   lua_State *L = m->L;
@@ -211,8 +229,11 @@ static bool match(matcher *m, int i) {
         lua_rawgeti(L, m->keys, m->key + 1);
         bool same = lua_rawequal(L, -1, -2);
         lua_pop(L, 2);
+        luaL_checkstack(L, 8, "nested tables");
+        lua_rawgeti(L, m->keys, m->key + 2);
+        if (!same || !same_fields(L, lua_gettop(L), i)) return false;
+        lua_pop(L, 1);
         m->key += 2;
-        if (!same) return false;
       } else {
         int n = 0;
         for (lua_pushnil(L); lua_next(L, i); lua_pop(L, 1)) n++;

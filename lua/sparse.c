@@ -236,6 +236,14 @@ static int sparse_size(lua_State *L) {
   lua_pushnumber(L, (double)nnz);
   return 3;
 }
+/* memo() -> how often structure was found again, how often made */
+static int sparse_memo(lua_State *L) {
+  int64_t found, made;
+  pl_sparse_memo(binding_of(L)->c, &found, &made);
+  lua_pushnumber(L, (double)found);
+  lua_pushnumber(L, (double)made);
+  return 2;
+}
 static int sparse_indices(lua_State *L) {
   binding *b = binding_of(L);
   return push_value(L, b, pl_sparse_indices(b->c, check_pattern(L, 1), lua_toboolean(L, 2)));
@@ -272,6 +280,7 @@ void open_sparse(lua_State *L, binding *b, int core) {
                                     {"save", sparse_save},
                                     {"size", sparse_size},
                                     {"indices", sparse_indices},
+                                    {"memo", sparse_memo},
                                     {"same", same_pattern},
                                     {NULL, NULL}};
   lua_newtable(L);

@@ -640,11 +640,11 @@ PL_SAMPLE(eye) {
 pl_op pl_ops_move[] = {
     {MOVE("identity", "x", 1), .internal = true, .share = true, .linear = true, .shape = identity_shape,
      .vjp = reshape_vjp, .sample = plain_sample},
-    {MOVE("number", "a number that a traced function met", 1), .internal = true, .keeps = 1,
+    {MOVE("number", "a number that a traced function met", 1), .internal = true, .keeps = 1, .constant = true,
      .attrs = {{"cell", PL_AS_INT, true, 0}, {"dtype", PL_AS_DTYPE, true, 0}}, .shape = number_shape, .run = number_run,
      .vjp = no_vjp, .jvp = no_jvp, .sample = number_sample},
     {MOVE("stop_gradient", "x, with derivative 0", 1), .shapes = "{...} -> {...}", .derivative = "0", .share = true,
-     .shape = identity_shape, .vjp = no_vjp, .jvp = no_jvp, .sample = stopped_sample},
+     .constant = true, .shape = identity_shape, .vjp = no_vjp, .jvp = no_jvp, .sample = stopped_sample},
     {MOVE("reshape", "the same elements in another shape; one size may be -1", 1), .shapes = "{...} -> shape",
      .share = true, .linear = true, .attrs = {{"shape", PL_AS_SHAPE, true, 0}}, .shape = reshape_shape,
      .vjp = reshape_vjp, .sample = reshape_sample},

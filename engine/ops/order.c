@@ -53,6 +53,8 @@ static void argmin_run(const pl_call *call, pl_slot **out) {
 
 /* ---- argsort: attributes axis, descending ---- */
 
+enum { FEW = 256 }; /* which are sorted as fast as searched */
+
 static bool argsort_shape(const pl_call *call, pl_spec *out) {
   const pl_slot *x = call->in[0];
   out->dtype = PL_I64;
@@ -64,17 +66,72 @@ static bool argsort_shape(const pl_call *call, pl_spec *out) {
   }
   return pl_axis(call, call->attrs[0].i, x->rank) >= 0;
 }
-static void argsort_run(const pl_call *call, pl_slot **out) {
+/* A long line in buckets of about a thousand. There is one order, whoever does what. */
+static void sort_line(pl_context *c, pl_dtype dtype, sort_args *a) {
+  const double per_block = (double)a->block * 20, bucket = (double)(a->r / a->buckets);
+  pl_for(c, PL_KERNEL_OF(sort_sample, dtype), a, 1, 1, 0);
+  pl_for(c, PL_KERNEL_OF(sort_classify, dtype), a, a->blocks, 1, per_block);
+  pl_bucket_starts(a->counts, a->blocks, a->buckets);
+  pl_for(c, PL_KERNEL_OF(sort_scatter, dtype), a, a->blocks, 1, per_block);
+  pl_for(c, PL_KERNEL_OF(sort_buckets, dtype), a, a->buckets, 1, 4 * bucket * log2(bucket));
+}
+static void sort_long_lines(pl_context *c, pl_dtype dtype, sort_args *a, int64_t lines) {
+  a->buckets = 16;
+  while (a->buckets < PL_SORT_BUCKETS && a->buckets * 2 * PL_SORT_BUCKETS <= a->r) a->buckets *= 2;
+  a->block = (a->r + 63) / 64;
+  a->blocks = (a->r + a->block - 1) / a->block;
+  a->tree = pl_memory_new(c, (size_t)(a->buckets * (1 + a->blocks)) * sizeof *a->tree);
+  a->bucket = pl_memory_new(c, (size_t)a->r * sizeof *a->bucket);
+  if (a->tree && a->bucket) {
+    a->counts = a->tree + a->buckets;
+    for (a->line = 0; a->line < lines && !c->status; a->line++) sort_line(c, dtype, a);
+  }
+  pl_memory_free(c, a->tree);
+  pl_memory_free(c, a->bucket);
+}
+
+/* Places of those with `first` and more before them in the order along the axis. */
+static void find_order(const pl_call *call, pl_slot *out, int64_t first, int64_t count) {
   const pl_slot *x = call->in[0];
-  int64_t outer, r, inner;
-  pl_split_axis(x, pl_axis(call, call->attrs[0].i, x->rank), &outer, &r, &inner);
-  if (x->count == 0) return;
-  int64_t *work = pl_memory_new(call->c, 4 * (size_t)x->count * sizeof *work);
+  const pl_dtype dtype = (pl_dtype)x->dtype;
+  pl_context *c = call->c;
+  sort_args a = {.x = x->data, .y = out->data, .descending = call->attrs[1].i, .first = first, .count = count};
+  int64_t outer;
+  pl_split_axis(x, pl_axis(call, call->attrs[0].i, x->rank), &outer, &a.r, &a.inner);
+  if (out->count == 0) return;
+  const bool few = a.r >= FEW && 4 * count < a.r, in_buckets = !few && a.r > PL_SORT_LONG;
+  const size_t items = (size_t)(in_buckets ? a.r : x->count), bytes = 2 * items * sizeof(int64_t);
+  char *work = pl_memory_new(c, 2 * bytes);
   if (!work) return;
-  order_args a = {
-      .x = x->data, .y = out[0]->data, .work = work, .r = r, .inner = inner, .descending = call->attrs[1].i};
-  pl_for(call->c, PL_KERNEL_OF(argsort, x->dtype), &a, outer * inner, 1, 10 * (double)r * log2((double)r + 1));
-  pl_memory_free(call->c, work);
+  a.from = work;
+  a.to = work + bytes;
+  if (in_buckets) sort_long_lines(c, dtype, &a, outer * a.inner);
+  else if (few) pl_for(c, PL_KERNEL_OF(select_places, dtype), &a, outer * a.inner, 1, 4 * (double)a.r);
+  else pl_for(c, PL_KERNEL_OF(sort_lines, dtype), &a, outer * a.inner, 1, 10 * (double)a.r * log2((double)a.r + 1));
+  pl_memory_free(c, work);
+}
+static void argsort_run(const pl_call *call, pl_slot **out) {
+  find_order(call, out[0], 0, out[0]->count ? out[0]->shape[pl_axis(call, call->attrs[0].i, out[0]->rank)] : 0);
+}
+
+/* ---- select_places: attributes axis, descending, first, count ---- */
+
+static bool select_shape(const pl_call *call, pl_spec *out) {
+  if (!argsort_shape(call, out)) return false;
+  int axis = pl_axis(call, call->attrs[0].i, out->rank);
+  int64_t first = call->attrs[2].i, count = call->attrs[3].i, r = out->shape[axis];
+  out->shape[axis] = (int32_t)count;
+  if (first >= 0 && count >= 0 && count <= r && first <= r - count) return true;
+  pl_error(call->c, PL_ERROR_ARGUMENT, "%s: %lld elements from number %lld of %lld", call->op->name, (long long)count,
+           (long long)first + 1, (long long)r);
+  return false;
+}
+static void select_places_run(const pl_call *call, pl_slot **out) {
+  find_order(call, out[0], call->attrs[2].i, call->attrs[3].i);
+}
+static pl_value selected(pl_context *c, pl_value x, int64_t axis, bool descending, int64_t first, int64_t count) {
+  return pl_call1(c, PL_OP(select_places), x,
+                  (pl_attr[]){PL_INT(axis), PL_INT(descending), PL_INT(first), PL_INT(count)});
 }
 
 /* ---- searchsorted: sorted numbers, values; attribute right ---- */
@@ -121,6 +178,7 @@ static bool take_along_expand(pl_context *c, const pl_op *op, int n, const pl_va
     pl_shape_error(&call, "the index is i64, of the tensor's shape but along the axis");
     return false;
   }
+  if (x.rank == 1) return (out[0] = pl_call2(c, PL_OP(gather), in[0], in[1], &PL_INT(0))) != PL_NONE;
   int64_t outer, r, inner, shape[PL_MAX_RANK];
   pl_split_axis(&x, axis, &outer, &r, &inner);
   pl_value three = pl_reshape_to(c, in[1], 3, (int64_t[]){outer, index.shape[axis], inner});
@@ -154,8 +212,7 @@ static bool topk_expand(pl_context *c, const pl_op *op, int n, const pl_value *i
     pl_error(c, PL_ERROR_ARGUMENT, "%s: %lld of %d elements", op->name, (long long)attrs[0].i, s->shape[axis]);
     return false;
   }
-  pl_value places = pl_call1(c, PL_OP(argsort), in[0], (pl_attr[]){PL_INT(axis), PL_INT(!attrs[2].i)});
-  out[1] = pl_part(c, places, axis, 0, 1, attrs[0].i);
+  out[1] = selected(c, in[0], axis, !attrs[2].i, 0, attrs[0].i);
   out[0] = pl_call2(c, PL_OP(take_along), in[0], out[1], &PL_INT(axis));
   return out[0] != PL_NONE;
 }
@@ -195,10 +252,11 @@ static bool quantile(pl_context *c, const pl_op *op, pl_value v, double q, const
   }
   double place = q * (double)(n - 1);
   int64_t k = (int64_t)floor(place);
-  x = pl_call1(c, PL_OP(sort), x, (pl_attr[]){PL_INT(axis), PL_INT(0)});
-  pl_value lo = element(c, x, axis, k);
-  if (place > (double)k) {
-    pl_value step = PL_BINARY(sub, c, element(c, x, axis, k + 1), lo);
+  bool between = place > (double)k;
+  x = pl_call2(c, PL_OP(take_along), x, selected(c, x, axis, false, k, 1 + between), &PL_INT(axis));
+  pl_value lo = element(c, x, axis, 0);
+  if (between) {
+    pl_value step = PL_BINARY(sub, c, element(c, x, axis, 1), lo);
     lo = PL_BINARY(add, c, lo, PL_BINARY(mul, c, step, pl_like(c, lo, place - (double)k)));
   }
   out[0] = lo;
@@ -240,6 +298,12 @@ PL_SAMPLE(sorting) {
   if (!apart(c, r, k, s)) return false;
   s->attrs[0] = PL_INT(k == 2 ? 1 : -1);
   s->attrs[1] = PL_INT(k == 1);
+  return true;
+}
+PL_SAMPLE(selecting) {
+  if (!sorting_sample(c, r, k, s)) return false;
+  s->attrs[2] = PL_INT(k == 0 ? 2 : 0);
+  s->attrs[3] = PL_INT(k == 0 ? 3 : 1);
   return true;
 }
 PL_SAMPLE(along) {
@@ -299,6 +363,10 @@ pl_op pl_ops_order[] = {
             "1-based places in ascending order along an axis (the last by default), equals in theirs; NaN last",
             argsort_shape, sorting),
      .shapes = "{...} -> {...}, i64", .derivative = "none: places are whole numbers", .inputs = 1, .attrs = {ORDER}},
+    {PLACES(select_places, "count of argsort's places behind the first ones", select_shape, selecting),
+     .shapes = "{..., m, ...} -> {..., count, ...}, i64", .derivative = "none: places are whole numbers",
+     .source = "R. Floyd, R. Rivest, Communications of the ACM 18(3), 1975", .internal = true, .inputs = 1,
+     .attrs = {ORDER, {"first", PL_AS_INT, true, 0}, {"count", PL_AS_INT, true, 0}}},
     {PLACES(searchsorted,
             "1-based place in sorted x before which z belongs: behind those smaller, with right also behind its equals",
             searchsorted_shape, search),

@@ -87,16 +87,53 @@ static void draw_run(const pl_call *call, pl_slot **out) {
          work * PL_RANDOM_LANES);
 }
 
+/* ---- permutations, along the last axis ---- */
+
+static bool permutation_shape(const pl_call *call, pl_spec *out) {
+  if (!draw_shape(call, out)) return false;
+  out->dtype = PL_I64;
+  if (call->attrs[0].n == 1) return true;
+  pl_error(call->c, PL_ERROR_SHAPE, "%s: the shape is {n}; it has %d axes", call->op->name, call->attrs[0].n);
+  return false;
+}
+static void shuffle_line(pl_context *c, shuffle_args *a) {
+  const double block = (double)a->block * 10, bucket = (double)(a->n / a->buckets) * 15;
+  pl_for(c, PL_KERNEL_OF(shuffle_classify, PL_I64), a, a->blocks, 1, block);
+  pl_bucket_starts(a->counts, a->blocks, a->buckets);
+  pl_for(c, PL_KERNEL_OF(shuffle_scatter, PL_I64), a, a->blocks, 1, block);
+  pl_for(c, PL_KERNEL_OF(shuffle_buckets, PL_I64), a, a->buckets, 1, bucket);
+}
+static void permutation_run(const pl_call *call, pl_slot **out) {
+  const int64_t lines = call->in[0]->count, n = call->attrs[0].list[0];
+  pl_context *c = call->c;
+  shuffle_args a = {.y = out[0]->data,
+                    .seed = *(const uint64_t *)call->in[1]->data,
+                    .stream = *(const uint64_t *)call->in[2]->data,
+                    .positions = call->in[0]->data,
+                    .n = n};
+  if (out[0]->count == 0) return;
+  if (n <= PL_SHUFFLE_LONG) {
+    pl_for(c, call->op->fn[PL_I64], &a, lines, 1, 20 * (double)n);
+    return;
+  }
+  a.buckets = PL_SHUFFLE_BUCKETS;
+  a.block = (n + 63) / 64;
+  a.blocks = (n + a.block - 1) / a.block;
+  a.counts = pl_memory_new(c, (size_t)(a.buckets * a.blocks) * sizeof *a.counts);
+  a.bucket = pl_memory_new(c, (size_t)n * sizeof *a.bucket);
+  for (int64_t i = 0; i < lines && a.counts && a.bucket && !c->status; i++, a.positions++, a.y += n)
+    shuffle_line(c, &a);
+  pl_memory_free(c, a.counts);
+  pl_memory_free(c, a.bucket);
+}
+
 /* ---- gamma ---- */
 
-static pl_value loggamma_slope(pl_context *c, pl_value a, pl_value y) {
-  return pl_call3(c, PL_OP(loggamma_slope), a, y, CALL1(digamma, CALL2(add, a, pl_like(c, a, 1))), NULL);
-}
 static void loggamma_vjp(pl_vjp *v) {
-  pl_vjp_give(v, KEY, pl_chain(v->c, v->g[0], loggamma_slope(v->c, v->in[KEY], v->out[0])));
+  pl_vjp_give(v, KEY, pl_chain(v->c, v->g[0], pl_call2(v->c, PL_OP(loggamma_slope), v->in[KEY], v->out[0], NULL)));
 }
 static void loggamma_jvp(pl_jvp *j) {
-  j->dt[0] = pl_chain(j->c, j->t[KEY], loggamma_slope(j->c, j->in[KEY], j->out[0]));
+  j->dt[0] = pl_chain(j->c, j->t[KEY], pl_call2(j->c, PL_OP(loggamma_slope), j->in[KEY], j->out[0], NULL));
 }
 
 /* ---- truncated normal ---- */
@@ -179,17 +216,19 @@ static bool parameter_sample(pl_context *c, pl_sampler_random *r, int k, pl_samp
                            : pl_sample_tensor(c, r, lo, hi, 3, 3, 3, 4);
   return true;
 }
+static bool permutation_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s) {
+  static const int64_t sizes[] = {7, 1, 20000};
+  (void)r;
+  if (k > 2) return false;
+  key_sample(c, k == 0, s);
+  s->attrs[0] = PL_INTS(1, &sizes[k]);
+  return true;
+}
 static bool loggamma_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s) {
   return k < 3 && (key_sample(c, k == 1, s), parameter_sample(c, r, k, s, 0.4, 3));
 }
 static bool slope_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s) {
-  s->n = 3;
-  if (k < 2) {
-    s->in[0] = pl_sample_tensor(c, r, 0.4, 3, 1, 5);
-    s->in[1] = k ? pl_sample_tensor(c, r, -2, 2, 0) : pl_sample_tensor(c, r, -2, 2, 2, 3, 5);
-    s->in[2] = PL_UNARY(digamma, c, s->in[0]);
-  }
-  return k < 2;
+  return k < 8 && sample_binary(c, r, k, s, 0.4, 3, -2, 2);
 }
 static bool poisson_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s) {
   return k < 3 && (key_sample(c, k == 1, s), parameter_sample(c, r, k, s, 0.5, 20));
@@ -236,6 +275,21 @@ pl_op pl_ops_random[] = {
     {RANDOM(random_normal, "standard normal", 0, draw_shape, draw), .source = "Box and Muller 1958", .attrs = {SHAPE}},
     {RANDOM(random_integers, "uniform integers lo to hi, both included", 0, range_shape, draw),
      .attrs = {SHAPE, {"lo", PL_AS_REAL, true, 0}, {"hi", PL_AS_REAL, true, 0}}},
+    {.name = "random_permutation",
+     .formula = "the numbers 1 to n in random order",
+     .shapes = "positions and {n} -> {positions..., n}, i64",
+     .source = "C. Rao, Sankhya A 23, 1961; R. Durstenfeld, Communications of the ACM 7(7), 1964",
+     .kind = PL_OPAQUE,
+     .inputs = KEY,
+     .outputs = 1,
+     .internal = true,
+     .dtypes = PL_ANY,
+     .keeps = PL_KEEPS_ALL,
+     .draws = true,
+     .shape = permutation_shape,
+     .run = permutation_run,
+     .sample = permutation_sample,
+     .attrs = {SHAPE}},
     {RANDOM(random_loggamma, "logarithm of gamma variates of a shape", 1, parameters_shape, loggamma),
      .derivative = "in the shape, that of the quantile (implicit reparametrization, M. Figurnov, S. Mohamed, A. Mnih, "
                    "NeurIPS 2018)",
@@ -264,12 +318,11 @@ pl_op pl_ops_random[] = {
      .run = weights_run,
      .sample = weights_sample},
     {.name = "loggamma_slope",
-     .formula =
-         "how log x of a gamma variate moves with its shape at a fixed probability: inputs shape a, log x, psi(a + 1)",
-     .accuracy = "1e-13",
+     .formula = "how log x of a gamma variate moves with its shape at a fixed probability: inputs shape, log x",
+     .accuracy = "40 ulp, and what an ulp of the inputs makes of the result",
      .source = "M. Figurnov, S. Mohamed, A. Mnih, Implicit reparameterization gradients, NeurIPS 2018",
      .kind = PL_ELEMENTWISE,
-     .inputs = 3,
+     .inputs = 2,
      .outputs = 1,
      .internal = true,
      .dtypes = PL_FLOATS,

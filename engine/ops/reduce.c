@@ -289,28 +289,6 @@ static void norm2_jvp(pl_jvp *j) {
   j->dt[0] = pl_call1(j->c, PL_OP(sum), pl_times(j->c, j->t[0], w), j->attrs);
 }
 
-/* ---- cumsum: attributes axis, reverse ---- */
-
-static bool same_shape(const pl_call *call, pl_spec *out) {
-  out->rank = call->in[0]->rank;
-  memcpy(out->shape, call->in[0]->shape, sizeof out->shape);
-  return call->in[0]->rank == 0 || pl_axis(call, call->attrs[0].i, out->rank) >= 0;
-}
-static void cumsum_run(const pl_call *call, pl_slot **out) {
-  const pl_slot *x = call->in[0];
-  if (x->count == 0) return;
-  int axis = x->rank ? pl_axis(call, call->attrs[0].i, x->rank) : 0;
-  int64_t outer = 1, inner = 1;
-  for (int a = 0; a < axis; a++) outer *= x->shape[a];
-  for (int a = axis + 1; a < x->rank; a++) inner *= x->shape[a];
-  scan_args s = {x->data, out[0]->data, x->rank ? x->shape[axis] : 1, inner, call->attrs[1].i};
-  pl_for(call->c, PL_KERNEL_OF(cumsum, x->dtype), &s, outer * inner, 1, (double)s.r);
-}
-static void cumsum_vjp(pl_vjp *v) {
-  pl_attr attrs[] = {v->attrs[0], PL_INT(!v->attrs[1].i)};
-  pl_vjp_give(v, 0, pl_call1(v->c, PL_OP(cumsum), v->g[0], attrs));
-}
-
 /* ---- samples ---- */
 
 static bool sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s) {
@@ -359,16 +337,6 @@ static bool norm_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s
   s->attrs[1] = PL_REALV(k == 1 ? 1 : k == 2 ? (double)INFINITY : 2);
   return true;
 }
-static bool cumsum_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s) {
-  s->n = 1;
-  s->attrs[0] = PL_INT(k == 1 ? 1 : k == 2 ? -1 : 0);
-  s->attrs[1] = PL_INT(k == 1);
-  if (k < 3) s->in[0] = pl_sample_tensor(c, r, -1, 1, 3, 3, 4, 2);
-  if (k == 3) s->in[0] = pl_sample_tensor(c, r, -1, 1, 1, 1);
-  if (k == 4) s->in[0] = pl_sample_tensor(c, r, -1, 1, 1, 0);
-  return k < 5;
-}
-
 #define AXES \
   {"axis", PL_AS_AXES, false, 0}, { "keep", PL_AS_FLAG, false, 0 }
 #define REDUCE(op, text, set, shp, smp)                                                                         \
@@ -410,20 +378,6 @@ pl_op pl_ops_reduce[] = {REDUCE(sum, "sum over axes (all by default)", PL_NUMBER
     REDUCE(norm2, "Euclidean norm over axes", PL_FLOATS, reduce_shape, sample), .shapes = PL_REDUCED, .internal = true,
                                                                                 .vjp = norm2_vjp, .jvp = norm2_jvp
 }
-,
-    {.name = "cumsum",
-     .formula = "running sum along an axis (the first by default)",
-     .shapes = "{...} -> {...}",
-     .kind = PL_LINEAR,
-     .inputs = 1,
-     .outputs = 1,
-     .dtypes = PL_NUMBERS,
-     .attrs = {{"axis", PL_AS_AXIS, false, 0}, {"reverse", PL_AS_FLAG, false, 0}},
-     .shape = same_shape,
-     .run = cumsum_run,
-     .vjp = cumsum_vjp,
-     .linear = true,
-     .sample = cumsum_sample},
-    {0},
+, {0},
 }
 ;

@@ -41,6 +41,16 @@ static void spmv_run(const pl_call *call, pl_slot **out) {
   bool t = call->attrs[1].i;
   if (t && !pl_pattern_columns(call->c, p)) return;
   int64_t k = call->in[1]->rank == 2 ? call->in[1]->shape[1] : 1, n = out[0]->shape[0];
+  double work = n ? 2.0 * (double)p->nnz * (double)k / (double)n + 1 : 1;
+  const pl_runs *r = k == 1 && n >= 64 ? pl_pattern_runs(call->c, p, t) : NULL;
+  if (call->c->status) return;
+  if (r) {
+    csr_run_args b = {call->in[0]->data, call->in[1]->data, out[0]->data, r->start, r->first, r->off,
+                      r->from,           r->step,           r->n,         n};
+    pl_for(call->c, PL_KERNEL_OF(spmv_runs, out[0]->dtype), &b, (n + PL_CSR_ROWS - 1) / PL_CSR_ROWS, 1,
+           work * PL_CSR_ROWS);
+    return;
+  }
   csr_args a = {call->in[0]->data,
                 call->in[1]->data,
                 out[0]->data,
@@ -48,8 +58,7 @@ static void spmv_run(const pl_call *call, pl_slot **out) {
                 t ? p->row : p->col,
                 t ? p->ours : NULL,
                 k};
-  pl_for(call->c, PL_KERNEL_OF(spmv, out[0]->dtype), &a, n, 1,
-         n ? 2.0 * (double)p->nnz * (double)k / (double)n + 1 : 1);
+  pl_for(call->c, PL_KERNEL_OF(spmv, out[0]->dtype), &a, n, 1, work);
 }
 pl_value pl_spmv(pl_context *c, pl_value v, pl_value x, const pl_attr *attrs, bool transpose) {
   return v == PL_ZERO || x == PL_ZERO ? PL_ZERO
@@ -152,35 +161,38 @@ pl_pattern *pl_sample_pattern(pl_context *c, int32_t rows, int32_t cols) {
   }
   return pl_pattern_new(c, rows, cols, ptr, col);
 }
+/* Three diagonals: rows in runs. */
+static pl_pattern *stencil(pl_context *c) {
+  int32_t ptr[81] = {0}, col[240], n = 0;
+  for (int32_t i = 0; i < 80; i++) {
+    for (int32_t j = i - 1; j <= i + 1; j++)
+      if (j >= 0 && j < 78) col[n++] = j;
+    ptr[i + 1] = n;
+  }
+  return pl_pattern_new(c, 80, 78, ptr, col);
+}
 static bool sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s, bool outer) {
-  if (k > 3) return false;
-  pl_pattern *p = pl_sample_pattern(c, 5, 4);
+  if (k > (outer ? 3 : 5)) return false;
+  pl_pattern *p = k < 4 ? pl_sample_pattern(c, 5, 4) : stencil(c);
   if (!p) return false;
-  int columns = k & 1 ? 3 : 0, t = outer ? 0 : k >> 1;
+  int columns = k & 1 && k < 4 ? 3 : 0, t = outer ? 0 : k < 4 ? k >> 1 : k & 1;
   s->n = 2;
   s->object = &p->base;
   s->attrs[0] = PL_OBJECT(s->object);
   s->attrs[1] = PL_INT(t);
-  if (outer) {
-    s->in[0] = pl_sample_tensor(c, r, -1, 1, columns ? 2 : 1, 5, columns);
-    s->in[1] = pl_sample_tensor(c, r, -1, 1, columns ? 2 : 1, 4, columns);
-  } else {
-    s->in[0] = pl_sample_tensor(c, r, -1, 1, 1, p->nnz);
-    s->in[1] = pl_sample_tensor(c, r, -1, 1, columns ? 2 : 1, t ? 5 : 4, columns);
-  }
+  s->in[0] = outer ? pl_sample_tensor(c, r, -1, 1, columns ? 2 : 1, p->rows, columns)
+                   : pl_sample_tensor(c, r, -1, 1, 1, p->nnz);
+  s->in[1] = pl_sample_tensor(c, r, -1, 1, columns ? 2 : 1, t ? p->rows : p->cols, columns);
   return true;
 }
 static bool spmv_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s) { return sample(c, r, k, s, false); }
 static bool sddmm_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s) { return sample(c, r, k, s, true); }
 static bool product_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s) {
-  if (k > 4) return false;
-  pl_pattern *a = pl_sample_pattern(c, 5, 4), *b = pl_sample_pattern(c, 4, 6);
-  pl_plan *p = a && b ? pl_plan_get(c,
-                                    k == 3   ? PL_PLAN_KRON
-                                    : k == 4 ? PL_PLAN_GRAM
-                                             : PL_PLAN_PRODUCT,
-                                    a, k == 4 ? NULL : b)
-                      : NULL;
+  if (k > 5) return false;
+  static const pl_plan_kind kinds[] = {PL_PLAN_PRODUCT, PL_PLAN_PRODUCT, PL_PLAN_PRODUCT,
+                                       PL_PLAN_KRON,    PL_PLAN_GRAM,    PL_PLAN_GRAM};
+  pl_pattern *a = pl_sample_pattern(c, k == 5 ? 6 : 5, 4), *b = pl_sample_pattern(c, 4, 6);
+  pl_plan *p = a && b ? pl_plan_make(c, kinds[k], &a->base, k < 4 ? &b->base : NULL, k < 4 ? 0 : k == 4 ? 1 : 3) : NULL;
   pl_object_release((pl_object *)a);
   pl_object_release((pl_object *)b);
   if (!p) return false;

@@ -100,12 +100,11 @@ PARTIAL(k1e) {
   return CALL2(sub, CALL2(sub, y, CALL1(k0e, X)), CALL2(div, y, X));
 }
 
-/* B(x, z) = Gamma(x) Gamma(z)/Gamma(x + z), of positive x and z */
-static bool betaln_expand(pl_context *c, const pl_op *op, int n, const pl_value *in, const pl_attr *attrs,
-                          pl_value *out) {
-  (void)op, (void)n, (void)attrs;
-  out[0] = CALL2(sub, CALL2(add, CALL1(lgamma, X), CALL1(lgamma, Z)), CALL1(lgamma, CALL2(add, X, Z)));
-  return out[0] != PL_NONE;
+/* ---- B(x, z) = Gamma(x) Gamma(z)/Gamma(x + z) and its incomplete kin ---- */
+
+PARTIAL(betaln) {
+  UNUSED;
+  return CALL2(sub, CALL1(digamma, in[k]), CALL1(digamma, CALL2(add, X, Z)));
 }
 static bool beta_expand(pl_context *c, const pl_op *op, int n, const pl_value *in, const pl_attr *attrs,
                         pl_value *out) {
@@ -113,6 +112,95 @@ static bool beta_expand(pl_context *c, const pl_op *op, int n, const pl_value *i
   out[0] = CALL1(exp, CALL2(betaln, X, Z));
   return out[0] != PL_NONE;
 }
+#define BETA(op, a, b, x) pl_call3(c, PL_OP(op), a, b, x, NULL)
+/* x^(a-1) (1-x)^(b-1)/B(a, b) = f: f (log x + psi(a + b) - psi(a)), the same of 1 - x and b; f ((a - 1)/x - (b - 1)/(1
+ * - x)), at the ends as (a + b - 1) (f of a - 1 and b, less f of a and b - 1) */
+PARTIAL(beta_density) {
+  UNUSED;
+  pl_value a = in[0], b = in[1], x = in[2], zero = NUMBER(0), sum = CALL2(add, a, b);
+  if (k < 2) {
+    pl_value rest = CALL2(sub, CALL1(digamma, sum), CALL1(digamma, in[k]));
+    pl_value power = k ? CALL1(log1p, CALL1(neg, x)) : CALL1(log, x);
+    return PL_WHERE(c, CALL2(eq, y, zero), zero, CALL2(mul, y, CALL2(add, power, rest)));
+  }
+  pl_value before = CALL2(sub, a, ONE), other = CALL2(sub, b, ONE), complement = CALL2(sub, ONE, x);
+  pl_value at_end = CALL2(le, CALL2(mul, x, complement), zero), half = NUMBER(0.5);
+  pl_value slope = CALL2(sub, CALL2(div, before, PL_WHERE(c, at_end, half, x)),
+                         CALL2(div, other, PL_WHERE(c, at_end, half, complement)));
+  pl_value ends = CALL2(sub, BETA(beta_density, before, b, x), BETA(beta_density, a, other, x));
+  return PL_WHERE(c, at_end, CALL2(mul, CALL2(sub, sum, ONE), ends), CALL2(mul, y, slope));
+}
+PARTIAL(betainc) {
+  UNUSED;
+  if (k == 2) return BETA(beta_density, in[0], in[1], in[2]);
+  return k == 0 ? BETA(betainc_da, in[0], in[1], in[2]) : BETA(betainc_db, in[0], in[1], in[2]);
+}
+static pl_value of_density(pl_context *c, int which, int k, const pl_value *in, const pl_attr *attrs) {
+  if (k == 2) return beta_density_partial(c, which, in, BETA(beta_density, in[0], in[1], in[2]), attrs);
+  pl_error(c, PL_ERROR_TYPE, "betainc: a second derivative in a and b is not offered, only the first");
+  return PL_NONE;
+}
+PARTIAL(betainc_da) {
+  UNUSED;
+  return of_density(c, 0, k, in, attrs);
+}
+PARTIAL(betainc_db) {
+  UNUSED;
+  return of_density(c, 1, k, in, attrs);
+}
+
+/* Student's density: f = exp(-(n + 1)/2 log(1 + t^2/n))/(sqrt(n) B(1/2, n/2)) */
+static pl_value student_density(pl_context *c, pl_value n, pl_value t) {
+  pl_value half = pl_like(c, n, 0.5), h = CALL2(mul, n, half);
+  pl_value power = CALL2(mul, CALL2(add, h, half), CALL1(log1p, CALL2(div, CALL1(square, t), n)));
+  return CALL2(div, CALL1(exp, CALL1(neg, CALL2(add, CALL2(betaln, half, h), power))), CALL1(sqrt, n));
+}
+PARTIAL(stdtr) {
+  UNUSED;
+  return k == 0 ? CALL2(stdtr_ddf, X, Z) : student_density(c, X, Z);
+}
+PARTIAL(stdtr_ddf) { /* df/dn = f/2 (psi((n + 1)/2) - psi(n/2) - log(1 + t^2/n) + (t^2 - 1)/(n + t^2)) */
+  UNUSED;
+  if (k == 0) {
+    pl_error(c, PL_ERROR_TYPE, "stdtr: the second derivative in df is not offered, only the first");
+    return PL_NONE;
+  }
+  pl_value half = NUMBER(0.5), h = CALL2(mul, X, half), square = CALL1(square, Z);
+  pl_value steps = CALL2(sub, CALL1(digamma, CALL2(add, h, half)), CALL1(digamma, h));
+  pl_value rest =
+      CALL2(sub, CALL2(div, CALL2(sub, square, ONE), CALL2(add, X, square)), CALL1(log1p, CALL2(div, square, X)));
+  return CALL2(mul, CALL2(mul, student_density(c, X, Z), half), CALL2(add, steps, rest));
+}
+
+/* ---- exponential integrals: DLMF 8.19.13, 6.2.5 ---- */
+
+static pl_value exp_over(pl_context *c, pl_value x, double sign) { /* e^(sign x)/x */
+  return CALL2(div, CALL1(exp, sign < 0 ? CALL1(neg, x) : x), x);
+}
+PL_EXPAND(expint) {
+  (void)op, (void)n;
+  const int64_t order = attrs[0].i;
+  if (order < 0) {
+    pl_error(c, PL_ERROR_ARGUMENT, "expint: E_n of n = 0, 1, 2 ...; n is %lld", (long long)order);
+    return false;
+  }
+  if (order == 0) out[0] = exp_over(c, X, -1);
+  else out[0] = order == 1 ? CALL1(exp1, X) : pl_call1(c, PL_OP(expn), X, &PL_REALV((double)order));
+  return out[0] != PL_NONE;
+}
+PARTIAL(exp1) {
+  UNUSED;
+  return CALL1(neg, exp_over(c, X, -1));
+}
+PARTIAL(expn) {
+  UNUSED;
+  return CALL1(neg, pl_call1(c, PL_OP(expint), X, &PL_INT((int64_t)attrs[0].r - 1)));
+}
+PARTIAL(expi) {
+  UNUSED;
+  return exp_over(c, X, 1);
+}
+
 /* ---- samples ---- */
 
 SAMPLE1(fraction, 0.1, 0.8)
@@ -132,6 +220,47 @@ static bool whole_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *
 }
 static bool incomplete_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s) {
   return k < 9 ? both_sample(c, r, k, s) : whole_sample(c, r, k - 9, s);
+}
+
+/* a, b, x; or a and b whole */
+static bool beta_sample_of(pl_context *c, pl_sampler_random *r, int k, pl_sample *s, bool whole) {
+  static const double lo[] = {0.4, 1, 20, 600, 2}, hi[] = {0.9, 4, 40, 700, 5};
+  const int j = k % 5;
+  s->n = 3;
+  if (k > 5) return false;
+  s->in[0] = k == 5 ? pl_sample_tensor(c, r, 1, 3, 0) : pl_sample_tensor(c, r, lo[j], hi[j], 2, 2, 3);
+  s->in[1] = k == 5 ? pl_sample_tensor(c, r, 1, 3, 1, 700) : pl_sample_tensor(c, r, lo[j], hi[j], 1, 3);
+  s->in[2] = k == 4 ? pl_sample_tensor(c, r, 0.05, 0.95, 3, 0, 2, 3)
+                    : pl_sample_tensor(c, r, j == 3 ? 0.48 : 0.2, j == 3 ? 0.52 : 0.8, 0);
+  for (int i = 0; whole && i < 2; i++) {
+    pl_value v = s->in[i];
+    s->in[i] = pl_cast(c, v, PL_I64);
+    pl_release(c, v);
+  }
+  return true;
+}
+static bool betainc_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s) {
+  return beta_sample_of(c, r, k, s, false);
+}
+static bool whole_beta_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s) {
+  return k < 4 && beta_sample_of(c, r, k + 1, s, true);
+}
+SAMPLE2(student, 0.5, 6, -3, 3)
+static bool whole_student_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s) {
+  if (k > 7 || !sample_binary(c, r, k, s, 1, 6, -3, 3)) return false;
+  pl_value a = s->in[0];
+  s->in[0] = pl_cast(c, a, PL_I64);
+  pl_release(c, a);
+  return true;
+}
+
+static bool expint_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s) {
+  s->attrs[0] = PL_INT((k + 1) % 4);
+  return sample_unary(c, r, k, s, 0.3, k == 4 ? 7 : 2);
+}
+static bool expn_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s) {
+  s->attrs[0] = PL_REALV(k + 2);
+  return sample_unary(c, r, k, s, 0.3, k == 4 ? 7 : 2);
 }
 
 /* either side of 0 and of where the kernels change over */
@@ -154,6 +283,19 @@ static bool away_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s
       "DLMF chapter 8; N. Temme, The asymptotic expansion of the incomplete gamma functions, SIAM J. Math. Anal. " \
       "10(4), 1979"
 
+#define EXPONENTIAL                                              \
+  .accuracy = "6 ulp, and what an ulp of x makes of the result", \
+  .source = "DLMF chapters 6 and 8.19; approximations: tests/data/coefficients.py"
+#define INCOMPLETE_BETA                                                                                      \
+  .work = 200, .derivative = "in x of any order; in a and b once: second derivatives in these are an error", \
+  .accuracy = "4 ulp, derivatives in a and b 10, and what an ulp of a, b and x makes of the result",         \
+  .source = "A. DiDonato, A. Morris, Algorithm 708, ACM Transactions on Mathematical Software 18(3), 1992; DLMF 8.17"
+#define TERNARY(op, text, smp, ...)                                                                       \
+  {                                                                                                       \
+    .name = #op, .formula = text, .kind = PL_ELEMENTWISE, .inputs = 3, .outputs = 1, .dtypes = PL_FLOATS, \
+    .result = -1, .partial = op##_partial, .sample = smp##_sample, __VA_ARGS__                            \
+  }
+
 pl_op pl_ops_special[] = {
     COSTLY(lgamma, "log of the gamma function's absolute value", PL_FLOATS, positive, .accuracy = GAMMA_ULPS),
     COSTLY(digamma, "derivative of lgamma; NaN at 0, -1, -2 ...", PL_FLOATS, positive, .accuracy = GAMMA_ULPS),
@@ -170,14 +312,8 @@ pl_op pl_ops_special[] = {
      .sample = polygamma_sample,
      .work = 100},
     COSTLY(erfinv, "inverse of erf, for |x| <= 1", PL_FLOATS, fraction, .accuracy = GAMMA_ULPS),
-    {.name = "betaln",
-     .formula = "log of the beta function of positive x and z",
-     .shapes = "inputs broadcast",
-     .kind = PL_COMPOSITE,
-     .inputs = 2,
-     .outputs = 1,
-     .expand = betaln_expand,
-     .sample = both_sample},
+    BINARY(betaln, "log of the beta function of positive x and z", PL_FLOATS, both, .work = 40,
+           .accuracy = "6 ulp, near 0 of 1; and what an ulp of x and z makes of the result"),
     {.name = "beta",
      .formula = "the beta function Gamma(x) Gamma(z)/Gamma(x + z) of positive x and z",
      .shapes = "inputs broadcast",
@@ -193,6 +329,38 @@ pl_op pl_ops_special[] = {
     BINARY(gammainc_da, "dP(a, x)/da, P as of gammainc", PL_FLOATS, whole, .internal = true, .work = 200),
     BINARY(gamma_density, "x^(a-1) e^-x/Gamma(a): dP(a, x)/dx, P as of gammainc", PL_FLOATS, both, .internal = true,
            .work = 100),
+    TERNARY(
+        betainc,
+        "I_x(a, b) of a, b, x: the integral of t^(a-1) (1-t)^(b-1) from 0 to x over B(a, b); NaN for a or b below 0 "
+        "or x outside of [0, 1]",
+        betainc, INCOMPLETE_BETA),
+    TERNARY(betainc_da, "d I_x(a, b)/da", whole_beta, .internal = true, .work = 250),
+    TERNARY(betainc_db, "d I_x(a, b)/db", whole_beta, .internal = true, .work = 250),
+    TERNARY(beta_density, "x^(a-1) (1-x)^(b-1)/B(a, b) of a, b, x: d I_x(a, b)/dx", betainc, .internal = true,
+            .work = 100),
+    BINARY(stdtr, "P(T <= t) of Student's t of df degrees of freedom: inputs df, t; NaN where df is not positive",
+           PL_FLOATS, student, .work = 200,
+           .derivative = "in t of any order; in df once: the second derivative in df is an error",
+           .accuracy =
+               "6 ulp in both tails, and what an ulp of df and t makes of the result; the derivative in df 25, and "
+               "df times as many",
+           .source = "by the incomplete beta function"),
+    BINARY(stdtr_ddf, "d stdtr(df, t)/d df", PL_FLOATS, whole_student, .internal = true, .work = 250),
+    {.name = "expint",
+     .formula = "E_n(x), the integral of e^(-x t)/t^n over t > 1, n = 0, 1, 2 ...; NaN for x < 0 but where n = 0",
+     .shapes = "{...} -> {...}",
+     .kind = PL_COMPOSITE,
+     .inputs = 1,
+     .outputs = 1,
+     .attrs = {{"n", PL_AS_INT, false, 1}},
+     EXPONENTIAL,
+     .expand = expint_expand,
+     .sample = expint_sample},
+    UNARY(exp1, "E_1(x)", PL_FLOATS, positive, .internal = true, .work = 20),
+    UNARY(expn, "E_n(x), n = 2, 3 ...", PL_FLOATS, expn, .internal = true, .work = 150,
+          .attrs = {{"n", PL_AS_REAL, true, 0}}),
+    UNARY(expi, "Ei(x), the principal value of the integral of e^t/t from -infinity to x", PL_FLOATS, away, .work = 40,
+          EXPONENTIAL),
     BESSEL(j0, "Bessel function J of order 0", shifted, NULL),
     BESSEL(j1, "Bessel function J of order 1", shifted, NULL),
     BESSEL(y0, "Bessel function Y of order 0; NaN below 0", positive, NULL),

@@ -116,30 +116,6 @@ static bool trapezoid_expand(pl_context *c, const pl_op *op, int n, const pl_val
   return out[0] != PL_NONE;
 }
 
-/* ---- cumprod: prefix products by doubling (W. Hillis, G. Steele, Data parallel algorithms, CACM 29(12), 1986): no
- * division, so zeros are right to any order ---- */
-
-static bool cumprod_expand(pl_context *c, const pl_op *op, int n, const pl_value *in, const pl_attr *attrs,
-                           pl_value *out) {
-  (void)n;
-  pl_slot *s = pl_slot_get(c, in[0]);
-  if (!s) return false;
-  pl_call call = {c, op, 1, &s, in, attrs};
-  int axis = pl_axis(&call, attrs[0].i, s->rank), rank = s->rank;
-  if (axis < 0) return false;
-  int64_t r = s->shape[axis], shape[PL_MAX_RANK];
-  for (int a = 0; a < rank; a++) shape[a] = s->shape[a];
-  pl_value y = in[0];
-  for (int64_t d = 1; d < r && !c->status; d *= 2) {
-    shape[axis] = d;
-    pl_value one = pl_call1(c, PL_OP(broadcast_to), pl_like(c, in[0], 1), &PL_INTS(rank, shape));
-    pl_value before[] = {one, pl_part(c, y, axis, 0, 1, r - d)};
-    y = PL_BINARY(mul, c, y, pl_apply1(c, PL_OP(concat), 2, before, &PL_INT(axis)));
-  }
-  out[0] = r > 1 ? y : PL_UNARY(identity, c, in[0]);
-  return out[0] != PL_NONE;
-}
-
 /* ---- samples ---- */
 
 /* entries apart, so that no step of the test changes which is the largest */
@@ -172,10 +148,6 @@ PL_SAMPLE(trapezoid) {
   if (k == 2) s->in[s->n++] = pl_tensor(c, PL_F64, 1, (int64_t[]){4}, (double[]){-1, -0.2, 0.5, 2});
   return true;
 }
-PL_SAMPLE(products) {
-  s->attrs[0] = PL_INT(k == 2 ? 1 : 0);
-  return tensors(c, r, k, s);
-}
 #define COMPOSED(op, text, n, smp)                                                                      \
   .name = #op, .formula = text, .kind = PL_COMPOSITE, .inputs = n, .outputs = 1, .expand = op##_expand, \
   .sample = smp##_sample
@@ -201,7 +173,5 @@ pl_op pl_ops_statistics[] = {
          "argument",
          -1, trapezoid),
      .shapes = "{..., m, ...}, perhaps {m} -> the other axes", .attrs = {AXIS, {"dx", PL_AS_REAL, false, 1}}},
-    {COMPOSED(cumprod, "running product along an axis (the first by default)", 1, products), .shapes = "{...} -> {...}",
-     .attrs = {{"axis", PL_AS_AXIS, false, 0}}},
     {0},
 };

@@ -301,6 +301,7 @@ static pl_value by_rule(const batch *w, const pl_instruction *q, const uint32_t 
   if (op == PL_OP(interpolate)) return interpolated(w, q, o);
   if (op == PL_OP(interpolate_add)) return in_front(w, q, o, 1 | 1 << (q->n_in - 1));
   if (op->inputs == 1 && (op->kind == PL_REDUCE || op->kind == PL_LINEAR)) return along_axes(w, q, o);
+  if (op == PL_OP(cumprod) || op == PL_OP(argsort) || op == PL_OP(select_places)) return along_axes(w, q, o);
   return PL_NONE;
 }
 

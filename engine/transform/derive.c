@@ -61,7 +61,7 @@ void pl_body_activity(const pl_body *b, const uint8_t *active_in, uint8_t *activ
     const uint32_t *o = b->code.operands + q->operands;
     bool any = false;
     for (int i = 0; i < q->n_in; i++) any = any || moves[o[i]];
-    if (!any || q->op == PL_OP(stop_gradient) || q->op == PL_OP(number)) continue;
+    if (!any || q->op->constant) continue;
     for (int i = q->n_in; i < q->n_in + q->n_out; i++) moves[o[i]] = is_float(&b->specs[o[i]]);
   }
   for (int i = 0; i < b->n_out; i++) active_out[i] = moves[b->outputs[i]];

@@ -437,8 +437,9 @@ static void reduced(const step *t) {
   pl_memory_free(s->c, to);
 }
 
-static void running(const step *t) {
+static void running(const step *t) { /* sums are linear, recurrences too where their factors stand still */
   const pl_spec *x = spec_in(t, 0);
+  const bool linear = t->q->op == PL_OP(cumsum) || (t->q->op == PL_OP(recurrence) && !rows_in(t, 0));
   int64_t axis = t->q->attrs[0].i, inner = 1, outer = 1, r = 1;
   if (x->rank) {
     if (axis < 0) axis += x->rank;
@@ -448,7 +449,10 @@ static void running(const step *t) {
     for (int64_t i = 0; i < inner && !t->s->c->status; i++)
       for (int64_t k = 0, set = 0; k < r; k++) {
         int64_t at = (o * r + (t->q->attrs[1].i ? r - 1 - k : k)) * inner + i;
-        set = t->out[0][at] = join(t->s, (int32_t)set, rows_in(t, 0)[at]);
+        for (int j = 0; j < t->q->n_in; j++)
+          if (rows_in(t, j)) set = join(t->s, (int32_t)set, rows_in(t, j)[at]);
+        if (!linear) pair(t->s, (int32_t)set, (int32_t)set);
+        t->out[0][at] = (int32_t)set;
       }
 }
 
@@ -759,7 +763,7 @@ static void rule(const step *t, const uint8_t *needed) {
   else if (op == PL_OP(add_at) || op == PL_OP(max_at) || op == PL_OP(min_at)) known = added(t, PL_OP(gather), 1);
   else if (op == PL_OP(slice_add)) added(t, PL_OP(slice), -1);
   else if (op->kind == PL_REDUCE) reduced(t);
-  else if (op == PL_OP(cumsum)) running(t);
+  else if (op == PL_OP(cumsum) || op == PL_OP(cumprod) || op == PL_OP(recurrence)) running(t);
   else if (op == PL_OP(rolling_sum)) windowed(t);
   else if (op == PL_OP(gemm)) matrix_product(t);
   else if (op == PL_OP(spmv)) sparse_times(t);
@@ -773,8 +777,8 @@ static bool holds_programs(const pl_op *op) {
   return op == PL_OP(call) || op == PL_OP(scan) || op == PL_OP(while) || op == PL_OP(cond);
 }
 static bool ends_here(const pl_op *op) {
-  return op == PL_OP(stop_gradient) || op == PL_OP(number) || op == PL_OP(sign) || op == PL_OP(floor) ||
-         op == PL_OP(ceil) || op == PL_OP(trunc) || op == PL_OP(round);
+  return op->constant || op == PL_OP(sign) || op == PL_OP(floor) || op == PL_OP(ceil) || op == PL_OP(trunc) ||
+         op == PL_OP(round);
 }
 
 static void propagate(sets *s, frame *outer, const uint32_t *operands, const pl_value *inputs, const pl_body *b,

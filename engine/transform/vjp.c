@@ -165,7 +165,7 @@ bool pl_region_vjp(pl_region *r, int n_y, const pl_value *y, const pl_value *see
     const uint32_t *o = p->operands + q->operands;
     bool active = false;
     for (int i = 0; i < q->n_in; i++) active = active || pl_slot_at(c, o[i])->stamp == stamp;
-    if (!active || q->op == PL_OP(stop_gradient)) continue;
+    if (!active || q->op->constant) continue;
     if (q->op->discrete) {
       c->line = q->line;
       pl_no_derivative(c, q->op);

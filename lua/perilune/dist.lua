@@ -152,6 +152,13 @@ function dist.gamma.log_prob(x, shape, scale)
     return xlogy(shape - 1, t) - t - lgamma(shape) - log(scale)
   end)
 end
+--- P(X <= x), accurate in the lower tail.
+function dist.gamma.cdf(x, shape, scale)
+  scale = scale or 1
+  check("gamma", "shape", "positive", shape)
+  check("gamma", "scale", "positive", scale)
+  return core.gammainc(shape, core.maximum(x, 0)/scale)
+end
 
 dist.beta = {}
 --- (a - 1) log x + (b - 1) log(1 - x) - log B(a, b), x in [0, 1]
@@ -162,6 +169,12 @@ function dist.beta.log_prob(x, a, b)
     return xlogy(a - 1, inside) + xlog1m(b - 1, inside) - core.betaln(a, b)
   end)
 end
+--- P(X <= x), accurate in the lower tail.
+function dist.beta.cdf(x, a, b)
+  check("beta", "a", "positive", a)
+  check("beta", "b", "positive", b)
+  return core.betainc(a, b, core.clip(x, 0, 1))
+end
 
 dist.student_t = {}
 --- Student's density's logarithm, of df degrees of freedom; loc 0 and scale 1 by default.
@@ -169,8 +182,14 @@ function dist.student_t.log_prob(x, df, loc, scale)
   loc, scale = loc or 0, scale or 1
   check("student_t", "df", "positive", df)
   local z, half = standard("student_t", x, loc, scale, "loc", "scale"), 0.5*df
-  local rest = lgamma(half + 0.5) - lgamma(half) - 0.5*log(math.pi*df) - log(scale)
+  local rest = -core.betaln(0.5, half) - 0.5*log(df) - log(scale)
   return rest - (half + 0.5)*core.log1p(core.square(z)/df)
+end
+--- P(X <= x), accurate in both tails: P(X > x) is that of -x.
+function dist.student_t.cdf(x, df, loc, scale)
+  loc, scale = loc or 0, scale or 1
+  check("student_t", "df", "positive", df)
+  return core.stdtr(df, standard("student_t", x, loc, scale, "loc", "scale"))
 end
 
 dist.bernoulli = {}

@@ -46,6 +46,16 @@ local function of_function(name, f)
   return table.concat(block, "\n")
 end
 
+-- The methods of pl.minimize and their options, as their rows say.
+local function of_methods()
+  local lines = {"", "Methods and their options:"}
+  for _, method in ipairs(core.methods()) do
+    lines[#lines + 1] = ("  %s: %s"):format(method.name, method.text)
+    for _, s in ipairs(method.settings) do lines[#lines + 1] = ("    %s%s: %s"):format(s.name, s.value and (" (%g)"):format(s.value) or "", s.text) end
+  end
+  return table.concat(lines, "\n")
+end
+
 local help = {}
 
 -- What there is to say of a name within pl ("scan", "sparse.diags"), or nil.
@@ -57,6 +67,7 @@ function help.text(pl, name)
   end
   local meta = type(at) == "table" and getmetatable(at)
   if meta and meta.__call then at = meta.__call end
+  if name == "minimize" then return of_function(name, at) .. "\n" .. of_methods() end
   return makers[name] and "pl." .. name .. makers[name] or type(at) == "function" and of_function(name, at) or of_op(name)
 end
 

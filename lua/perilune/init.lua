@@ -30,7 +30,7 @@ pl.tree = require "perilune.tree"
 pl.rng = require("perilune.rng").new
 
 -- Modules that a script may not need are loaded when they are first named.
-local lazy = {sparse = true, io = true, minimize = true, dist = true, einsum = true}
+local lazy = {sparse = true, io = true, minimize = true, dist = true, einsum = true, nn = true}
 setmetatable(pl, {__index = function(t, key)
   if lazy[key] then
     local module = require("perilune." .. key)

@@ -118,8 +118,7 @@ function methods.slogdet(a, options) return methods.factor(a, options):slogdet()
 ---@param b any  {rows} or {rows, k}
 function methods.lstsq(a, b)
   if b == nil then core.fail("lstsq: the right-hand side is nil") end
-  local pattern, values = a:parts()
-  return S.lstsq(pattern, values, b)
+  return S.lstsq(a.pattern, a.values, b)
 end
 
 local eigen_options = {which = true, sigma = true, M = true, rtol = true, iterations = true}
@@ -136,9 +135,10 @@ function methods.eigsh(a, k, options)
   local which = options.which or "smallest"
   if not places[which] then core.fail(("eigsh: which is \"smallest\" or \"largest\", not '%s'"):format(tostring(which))) end
   if options.sigma ~= nil and options.which ~= nil then core.fail("eigsh: sigma and which exclude each other: sigma takes those nearest to it") end
-  local pattern, values = a:parts()
-  return S.eigsh(pattern, values, k, options.sigma and 2 or places[which], options.sigma or 0, options.rtol or 1e-12, options.iterations or 300,
-    (function() if options.M then return options.M:parts() end end)())
+  local M = options.M
+  if M ~= nil and not (type(M) == "table" and M.pattern) then core.fail(("eigsh: M is a sparse matrix, not a %s"):format(type(M))) end
+  return S.eigsh(a.pattern, a.values, k, options.sigma and 2 or places[which], options.sigma or 0, options.rtol or 1e-12, options.iterations or 300,
+    M and M.pattern, M and M.values)
 end
 
 return methods

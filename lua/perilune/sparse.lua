@@ -31,6 +31,13 @@ local function check(x, what)
   return x
 end
 
+-- Pattern and values.
+local function parts(a)
+  local of = rawget(a, "of")
+  if of then return S.transpose(of.pattern, of.values) end
+  return a.pattern, a.values
+end
+
 local function whole(n, what)
   if type(n) ~= "number" or n ~= math.floor(n) or n < 0 then core.fail(("%s must be a whole number, not %s"):format(what, tostring(n))) end
   return n
@@ -136,7 +143,7 @@ function sparse.block(rows)
         patterns[at], values[at] = false, false
       else
         check(block, ("block (%d, %d)"):format(i, j))
-        patterns[at], values[at] = block:parts()
+        patterns[at], values[at] = parts(block)
       end
     end
   end
@@ -176,8 +183,8 @@ end
 --- The Kronecker product.
 ---@return table
 function sparse.kron(a, b)
-  local p, v = check(a, "kron"):parts()
-  return matrix(S.kron(p, v, check(b, "kron"):parts()))
+  local p, v = parts(check(a, "kron"))
+  return matrix(S.kron(p, v, parts(check(b, "kron"))))
 end
 
 --- Differences over faces, {faces, n}: (G*p)[f] = p[right[f]] - p[left[f]]. G.T*q is then what flows into each cell, with q from left to right.
@@ -201,7 +208,7 @@ end
 ---@param path string
 function sparse.save(path, a)
   if type(path) ~= "string" then core.fail(("save needs a path, not %s"):format(type(path))) end
-  if is_matrix(a) then S.save(path, a:parts()) else S.save(path, a) end
+  if is_matrix(a) then S.save(path, parts(a)) else S.save(path, a) end
 end
 
 local function scalar(x) return type(x) == "number" or (is_tensor(x) and x.rank == 0) end
@@ -218,13 +225,13 @@ end
 
 -- f(pattern, values, pattern, values)
 local function pair(f, a, b)
-  local p, v = a:parts()
-  return matrix(f(p, v, b:parts()))
+  local p, v = parts(a)
+  return matrix(f(p, v, parts(b)))
 end
 
 -- f(pattern, values, x)
 local function with(f, a, x)
-  local p, v = a:parts()
+  local p, v = parts(a)
   return matrix(f(p, v, x))
 end
 
@@ -254,20 +261,14 @@ end
 
 function Matrix.__div(a, b)
   if not (is_matrix(a) and scalar(b)) then reject("quotient", a, b) end
-  local p, v = a:parts()
+  local p, v = parts(a)
   return matrix(p, v/b)
 end
 
 function Matrix.__pow(a, b) reject("power", a, b) end
 
 local methods = {}
-
--- Pattern and values.
-function methods.parts(a)
-  local of = rawget(a, "of")
-  if of then return S.transpose(of.pattern, of.values) end
-  return a.pattern, a.values
-end
+sparse.Matrix = methods -- for help
 
 --- The product with a matrix, sparse or dense, or a vector.
 function methods.matmul(a, b) return a*b end
@@ -295,11 +296,11 @@ for name, f in pairs(require "perilune.solve") do methods[name] = f end
 function sparse.eigsh(a, k, options) return check(a, "eigsh"):eigsh(k, options) end
 
 --- The dense tensor.
-function methods.dense(a) return S.dense(a:parts()) end
+function methods.dense(a) return S.dense(parts(a)) end
 
 --- Row indices, column indices and values of the entries, row by row.
 function methods.entries(a)
-  local p, v = a:parts()
+  local p, v = parts(a)
   return S.indices(p, false), S.indices(p, true), v
 end
 
@@ -310,17 +311,17 @@ methods.to = methods.astype
 --- The entries (i, i + k) as a vector: the diagonal, or one above (k > 0) or below it.
 ---@param k? number  0
 function methods.diag(a, k)
-  local p, v = a:parts()
+  local p, v = parts(a)
   return S.diagonal(p, v, k or 0)
 end
 
 --- The sum of the diagonal.
-function methods.trace(a) return S.trace(a:parts()) end
+function methods.trace(a) return S.trace(parts(a)) end
 
 --- The sum of all entries; down the columns, {columns}, with axis 1; along the rows, {rows}, with axis 2.
 ---@param axis? number
 function methods.sum(a, axis)
-  local p, v = a:parts()
+  local p, v = parts(a)
   return S.sum(p, v, axis)
 end
 
@@ -331,7 +332,7 @@ local norms = {fro = 0, [1] = 1, inf = 2, [math.huge] = 2, max = 3}
 function methods.norm(a, kind)
   local place = norms[kind == nil and "fro" or kind]
   if not place then core.fail(("norm: there is no norm %s of a sparse matrix; there are \"fro\", 1, \"inf\" and \"max\""):format(tostring(kind))) end
-  local p, v = a:parts()
+  local p, v = parts(a)
   return S.norm(p, v, place)
 end
 
@@ -342,7 +343,7 @@ end
 ---@param value any  one number, {#fixed} or {#fixed, k}
 ---@return table, any
 function methods.dirichlet(a, fixed, b, value)
-  local p, v = a:parts()
+  local p, v = parts(a)
   local pattern, values, rhs = S.dirichlet(p, v, fixed, b, value == nil and 0 or value)
   return matrix(pattern, values), rhs
 end
@@ -355,14 +356,17 @@ function methods.size(a)
   return m, n
 end
 
--- A(i, j): numbers, ranges, index tensors, masks or pl.ix, as of a dense tensor, whose shape the result has: sparse where both axes
--- stay, else a tensor (an element, a row, a column, the entries at pairs of indices).
-function Matrix.__call(a, ...)
-  local p, v = a:parts()
+--- A(rows, columns): a part of the matrix. Each subscript is a number, a range "first:last:step" or {first, last, step}, an index tensor or a
+--- mask, as of a dense tensor, whose shape the result has: a sparse matrix where both axes stay; an element, a row or a column is a tensor.
+--- Two index tensors pair up, A(i, j)[k] = A[i[k], j[k]]; A(pl.ix(i, j)) takes all pairs. While a function is traced the indices must not
+--- depend on its arguments.
+function methods.select(a, ...)
+  local p, v = parts(a)
   local part, values = S.index(p, v, ...)
   if values ~= nil then return matrix(part, values) end
   return part
 end
+Matrix.__call = methods.select
 
 function Matrix.__index(a, key)
   if methods[key] then return methods[key] end
@@ -374,10 +378,6 @@ function Matrix.__index(a, key)
   if key == "nnz" then return (select(3, S.size((of or a).pattern))) end
   if key == "dtype" then return (of or a).values.dtype end
   core.fail(("a sparse matrix has no field or method '%s'"):format(tostring(key)))
-end
-
-function Matrix.__newindex(_, key)
-  core.fail(("a sparse matrix cannot be changed ('%s'): with_values and sums make new ones"):format(tostring(key)))
 end
 
 function Matrix.__tostring(a)

@@ -101,6 +101,8 @@ return function(methods, draw_numbers, state_of)
   --- Uniform numbers in (lo, hi), (0, 1) by default: rng:uniform(n, m), rng:uniform(n, {lo = -1, hi = 1}). In a traced function (compile,
   --- scan, map ...) each call, step and entry draws its own, the same as in a Lua loop.
   function methods:uniform(...)
+    local n = ...
+    if select("#", ...) == 1 and is_size(n) then return draw_numbers(state_of(self, "uniform"), "uniform", {n}, n, 0, 1) end -- most calls
     local r, lo, hi = request(self, "uniform", {{"lo", "number", nil, 0}, {"hi", "number", nil, 1}}, ...)
     if type(lo) == "number" and type(hi) == "number" then return r:draw("uniform", lo, hi) end
     return lo + (hi - lo)*r:draw("uniform", 0, 1)
@@ -255,7 +257,7 @@ return function(methods, draw_numbers, state_of)
   function methods:permutation(x)
     local s = state_of(self, "permutation")
     local n, at = population("permutation", x)
-    return at(core.argsort(draw_numbers(s, "uniform", {n}, n, 0, 1)))
+    return at(draw_numbers(s, "permutation", {n}, n))
   end
 
   --- k of the numbers 1 to n, or of a tensor's entries along its first axis: rng:choice(n, k), rng:choice(x, k, {replace = false}) for

@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -194,8 +195,136 @@ static void interning(void **state) {
   pl_context_free(c);
 }
 
+/* ---- each function by itself: without memory, and what it leaves behind ---- */
+
+typedef struct {
+  pl_context *c;
+  pl_sparse a, b, s; /* {7, 7}, {7, 7}, {7, 4} */
+  pl_value d, index, w, t, number;
+  const char *path;
+  pl_sparse m[2];
+  pl_value v[2];
+} bench;
+
+enum { CALLS = 24 };
+static void call(bench *e, int k) {
+  pl_context *c = e->c;
+  pl_sparse grid[] = {e->a, {NULL, PL_NONE}, e->b, e->s};
+  memset(e->m, 0, sizeof e->m);
+  memset(e->v, 0, sizeof e->v);
+  switch (k) {
+    case 0: e->m[0] = pl_sparse_add(c, e->a, e->b); break;
+    case 1: e->m[0] = pl_sparse_subtract(c, e->a, e->b); break;
+    case 2: e->m[0] = pl_sparse_hadamard(c, e->a, e->b); break;
+    case 3: e->m[0] = pl_sparse_multiply(c, e->a, e->s); break;
+    case 4: e->m[0] = pl_sparse_transpose(c, e->s); break;
+    case 5: e->m[0] = pl_sparse_kron(c, e->s, e->s); break;
+    case 6: e->m[0] = pl_sparse_gram(c, e->s, e->d); break;
+    case 7: e->m[0] = pl_sparse_gram(c, e->a, e->w); break;
+    case 8: e->m[0] = pl_sparse_scale_rows(c, e->a, e->d); break;
+    case 9: e->m[0] = pl_sparse_scale_columns(c, e->a, e->d); break;
+    case 10: e->m[0] = pl_sparse_block(c, 2, 2, grid); break;
+    case 11: e->m[0] = pl_sparse_incidence(c, e->index, e->index, N); break;
+    case 12: e->m[0] = pl_sparse_select(c, e->a, e->index, PL_NONE); break;
+    case 13: e->m[0] = pl_sparse_select(c, e->a, e->index, e->index); break;
+    case 14: e->v[0] = pl_sparse_pick(c, e->a, e->index, e->index); break;
+    case 15: e->v[0] = pl_sparse_element(c, e->a, 2, 2); break;
+    case 16: e->v[0] = pl_sparse_diagonal(c, e->a, 1); break;
+    case 17: e->v[0] = pl_sparse_norm(c, e->a, PL_NORM_ONE); break;
+    case 18: e->v[0] = pl_sparse_dense(c, e->a); break;
+    case 19: e->m[0] = pl_sparse_from_dense(c, e->t, 0.5); break;
+    case 20: pl_sparse_split(c, e->a, e->index, &e->m[0], &e->m[1], &e->v[0]); break;
+    case 21: e->m[0] = pl_sparse_dirichlet(c, e->a, e->index, e->d, e->number, &e->v[0]); break;
+    case 22: pl_sparse_load(c, e->path, &e->m[0], &e->v[0]); break;
+    default: e->v[0] = pl_sparse_apply_transposed(c, e->a, e->d);
+  }
+}
+static void drop(bench *e) {
+  for (int k = 0; k < 2; k++) {
+    if (e->m[k].pattern) pl_sparse_release(e->c, e->m[k]);
+    pl_release(e->c, e->v[k]);
+  }
+}
+
+/* In a context of its own, so that nothing is remembered but what fails. */
+static bench begin(const char *path) {
+  pl_context *c = pl_context_new();
+  pl_sampler_random r = {21};
+  double dense[N * N], x[4] = {5, 2, 7, 3};
+  bench e = {.c = c, .path = path};
+  e.a = random_matrix(c, &r, N, N, dense);
+  e.t = pl_sparse_dense(c, e.a);
+  e.b = random_matrix(c, &r, N, N, dense);
+  e.s = random_matrix(c, &r, N, 4, dense);
+  e.d = pl_sample_tensor(c, &r, 0.5, 2, 1, N);
+  e.w = pl_sample_tensor(c, &r, 0.5, 2, 3, 1, N, N);
+  e.index = tensor(c, 1, 4, 0, x);
+  e.number = pl_scalar(c, PL_F64, 3);
+  pl_sparse_save(c, path, e.a);
+  assert_int_equal(c->status, PL_OK);
+  return e;
+}
+
+static void without_memory(void **state) {
+  (void)state;
+  char path[] = "/tmp/perilune_sparse_XXXXXX";
+  int file = mkstemp(path);
+  assert_true(file >= 0);
+  for (int k = 0; k < CALLS; k++) {
+    bool done = false;
+    for (int at = 0; !done; at++) {
+      bench e = begin(path);
+      int64_t live = pl_live_values(e.c);
+      e.c->fail_after = at;
+      call(&e, k);
+      done = e.c->status == PL_OK;
+      e.c->fail_after = -1;
+      if (!done) {
+        if (e.c->status != PL_ERROR_MEMORY) fail_msg("call %d, at %d: %s", k, at, e.c->message);
+        assert_true(!e.m[0].pattern && !e.m[1].pattern && e.v[0] == PL_NONE);
+        pl_clear(e.c);
+      }
+      drop(&e);
+      pl_memo_free(e.c); /* and the maps that it holds */
+      if (pl_live_values(e.c) > live)
+        fail_msg("call %d, at %d: %d values are left", k, at, (int)(pl_live_values(e.c) - live));
+      call(&e, k); /* the engine goes on */
+      if (e.c->status) fail_msg("call %d after %d: %s", k, at, e.c->message);
+      pl_context_free(e.c);
+    }
+  }
+  close(file);
+  unlink(path);
+}
+
+/* What the solver reads: rows and columns taken out, by dense arithmetic. */
+static void split(void **state) {
+  (void)state;
+  pl_context *c = pl_context_new();
+  pl_sampler_random r = {3};
+  double a[N * N], want[N * N];
+  pl_sparse A = random_matrix(c, &r, N, N, a), ff, fc;
+  pl_value free, fixed = tensor(c, 1, 3, 0, (double[]){6, 1, 4});
+  static const int f[] = {1, 2, 4, 6}, k[] = {5, 0, 3};
+  assert_true(pl_sparse_split(c, A, fixed, &ff, &fc, &free));
+  for (int i = 0; i < 4; i++) assert_int_equal(((const int64_t *)pl_data(c, free))[i], f[i] + 1);
+  for (int i = 0; i < 4; i++)
+    for (int j = 0; j < 4; j++) want[i * 4 + j] = a[f[i] * N + f[j]];
+  expect(c, pl_sparse_dense(c, ff), 16, want, 0);
+  for (int i = 0; i < 4; i++)
+    for (int j = 0; j < 3; j++) want[i * 3 + j] = a[f[i] * N + k[j]];
+  expect(c, pl_sparse_dense(c, fc), 12, want, 0);
+  int64_t found, made, before;
+  pl_sparse_memo(c, &found, &before);
+  pl_sparse_split(c, A, tensor(c, 1, 3, 0, (double[]){6, 1, 4}), &ff, &fc, &free); /* other tensors, the same indices */
+  pl_sparse_memo(c, &found, &made);
+  assert_int_equal(made, before);
+  pl_context_free(c);
+}
+
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(algebra), cmocka_unit_test(solvers), cmocka_unit_test(singular),
-                                     cmocka_unit_test(interning)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(algebra),        cmocka_unit_test(solvers),
+                                     cmocka_unit_test(singular),       cmocka_unit_test(interning),
+                                     cmocka_unit_test(without_memory), cmocka_unit_test(split)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

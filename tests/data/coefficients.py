@@ -1,7 +1,7 @@
-# The constants of special functions, by mpmath: `python tests/data/coefficients.py > kernels/bessel.h` makes that header;
-# with any argument it prints those in kernels/incomplete.c and kernels/gamma.h.
+# The constants of special functions, by mpmath: `python tests/data/coefficients.py > kernels/bessel.h` makes that header,
+# with the argument `expint` kernels/expint.h; with any other it prints those in kernels/incomplete.c and kernels/gamma.h.
 import sys
-from mpmath import mp, mpf, besseli, besselj, bessely, besselk, cos, digamma, exp, factorial, harmonic, hankel1, log, lu_solve
+from mpmath import mp, mpf, besseli, besselj, bessely, besselk, cos, digamma, e1, ei, euler, exp, factorial, findroot, harmonic, hankel1, log, lu_solve
 from mpmath import matrix, pi, rf, rgamma, sqrt, zeta
 
 mp.dps = 60
@@ -124,8 +124,38 @@ def bessel():
     print("#endif")
 
 
+def scaled_e1(u):  # x e^x E1(x), u = 1/x
+    return e1(1 / u) * exp(1 / u) / u if u > 1e-3 else sum((-u) ** k * factorial(k) for k in range(40))
+
+
+def scaled_ei(u):
+    return ei(1 / u) * exp(-1 / u) / u if u > 1 / mpf(200) else sum(u**k * factorial(k) for k in range(60))
+
+
+def exponential_integrals():
+    print("/* expint.h: the approximations in expint.c, made by tests/data/coefficients.py. */")
+    print("#ifndef PL_KERNELS_EXPINT_H\n#define PL_KERNELS_EXPINT_H\n")
+    print("/* E1(x) + log(x) for x <= 1, by its series */")
+    function("e1_near", "x", [-euler] + [-((-1) ** k) / (k * factorial(k)) for k in range(1, 18)])
+    print("/* of u = 1/x: x e^x E1(x) = p/q for 1 <= x <= 4 and for x >= 4; all coefficients are positive */")
+    for name, lo, hi, degree in (("middle", mpf(1) / 4, 1, 8), ("far", 0, mpf(1) / 4, 9)):
+        for part, powers in zip("pq", rational(scaled_e1, lo, hi, degree)):
+            function(f"e1_{name}_{part}", "u", powers)
+    root = findroot(ei, 0.3725)
+    print(f"/* (Ei(x) - log(x/r))/(x - r) for x <= 6, by its series, r = {mp.nstr(root, 36)} */")
+    g = [sum(root ** (k - 1 - j) / (k * factorial(k)) for k in range(j + 1, j + 60)) for j in range(38)]
+    function("ei_near", "x", g)
+    for n, lo, hi in ((6, mpf(1) / 12, mpf(1) / 6), (12, mpf(1) / 24, mpf(1) / 12), (24, 0, mpf(1) / 24)):
+        a, b = 2 / (hi - lo), (hi + lo) / (hi - lo)
+        print(f"/* of s = {mp.nstr(a, 17)}/x - {mp.nstr(b, 17)}: x e^-x Ei(x) from x = {n} on */")
+        function(f"ei_from_{n}", "s", chebyshev(scaled_ei, lo, hi))
+    print("#endif")
+
+
 if len(sys.argv) == 1:
     bessel()
+elif sys.argv[1] == "expint":
+    exponential_integrals()
 elif __name__ == "__main__":
     print("c_k(eta) in powers of eta:", *[[mp.nstr(x, 17) for x in row] for row in temme(20, 0.349)], sep="\n")
     function("reciprocal_gamma_1_2", "s", chebyshev(lambda f: rgamma(1 + f), 0, 1))

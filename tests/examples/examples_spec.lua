@@ -193,5 +193,48 @@ describe("chain_frequencies", function()
   it("finds the stiffnesses within 1 %", function()
     local r = run "chain_frequencies"
     assert.is_true(r.error < 0.01 and r.misfit < 5e-4, ("%g %g"):format(r.error, r.misfit))
+describe("newton_relation", function()
+  it("learns the conductivity as a function of the solution", function()
+    local example = run "newton_relation"
+    assert.is_true(example.error < 1e-2, ("error %.2e"):format(example.error))
+  end)
+end)
+
+describe("poisson_network", function()
+  it("recovers the field as a network", function()
+    local example = run "poisson_network"
+    assert.is_true(example.error < 0.05, ("relative error %.3f"):format(example.error))
+    assert.are.equal("stopped", example.result.status)
+    assert.are.equal("lbfgs", example.result.stages[2].method)
+  end)
+end)
+
+describe("function_inverse", function()
+  it("recovers the function to 1e-3 everywhere", function()
+    local example = run "function_inverse"
+    assert.is_true(example.error < 1e-3, ("error %.2e"):format(example.error))
+  end)
+end)
+
+describe("heat_sensors", function()
+  it("recovers the conductivity under 1 % and 10 % noise", function()
+    local example = run "heat_sensors"
+    for k, limit in ipairs{0.05, 0.1} do
+      assert.is_true(example[k].error < limit, ("relative error %.3f"):format(example[k].error))
+      assert.is_true(math.abs(example[k].result.value - 0.97) < 0.01)
+      assert.is_true(example[k].result.converged)
+    end
+  end)
+end)
+
+describe("formulations", function()
+  it("differ as its header says", function()
+    local example = run "formulations"
+    assert.is_true(example.physics_constrained.error < 1e-3)
+    assert.is_true(pl.norm(example.physics_constrained.p - example.all_at_once.p, "max"):item() < 1e-5)
+    assert.is_true(example.residual.error > 0.5)
+    assert.is_true(example.penalty_small.error > 0.02 and example.penalty_small.error < 0.1)
+    assert.is_true(example.penalty_large.error < 0.01)
+    assert.is_true(example.penalty_large.evaluations > 50*example.physics_constrained.evaluations)
   end)
 end)

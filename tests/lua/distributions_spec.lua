@@ -74,6 +74,15 @@ describe("densities", function()
     assert.are.same({0, 0}, dist.lognormal.cdf(pl.tensor{-1, 0}, 0, 1):totable())
     assert.are.same({0, 0}, dist.exponential.cdf(pl.tensor{-1, 0}, 2):totable())
     assert.are.same({0, 1}, dist.truncated_normal.cdf(pl.tensor{-1, 5}, 0, 2):totable())
+    assert.are.same({0, 0, 1}, dist.gamma.cdf(pl.tensor{-1, 0, math.huge}, 2, 3):totable())
+    assert.are.same({0, 0, 1, 1}, dist.beta.cdf(pl.tensor{-1, 0, 1, 2}, 2, 3):totable())
+    assert.are.same({0, 0, 0, 0}, pl.grad(function(t) return pl.sum(dist.gamma.cdf(t(1), 2, 3) + dist.beta.cdf(t({2, 4}), 2, 3)) end)(
+      pl.tensor{-1, -1, 2, 1}):totable())
+    -- mpmath's figures: no digits are lost in either tail
+    for _, case in ipairs{{3, 40, 1.7190340394579264e-05}, {1e6, 12, 1.7858425623825450e-33}} do
+      near(dist.student_t.cdf(-case[2], case[1]):item()/case[3], 1, 1e-13)
+      near(dist.student_t.cdf(5 - case[2]*2, case[1], 5, 2):item()/case[3], 1, 1e-13)
+    end
   end)
 
   it("are -inf outside, with a derivative of 0", function()
@@ -110,7 +119,16 @@ describe("densities", function()
       {dist.student_t, 2.3, 1.2}, {dist.exponential, 0.7}, {dist.truncated_normal, -0.1, 1.2}, {dist.uniform, -0.1, 1.2},
     } do
       pl.check_grad(function(t) return pl.sum(case[1].log_prob(t.x, t.p, t.q) + 0*t.x) end, {x = x, p = case[2], q = case[3]})
-      if case[1].cdf then pl.check_grad(function(t) return pl.sum(case[1].cdf(t.x, t.p, t.q)*c) end, {x = x, p = case[2], q = case[3]}) end
+      local cdf, p, q = case[1].cdf, case[2], case[3]
+      if case[1] == dist.gamma or case[1] == dist.beta or case[1] == dist.student_t then -- once in the shapes
+        pl.check_grad(function(t) return pl.sum(cdf(t, p, q)*c) end, x)
+        local f = function(t) return pl.sum(cdf(x, t.p, t.q)*c) end
+        local g, h = pl.grad(f)({p = p, q = q}), 1e-5
+        near(g.p, (f({p = p + h, q = q}) - f({p = p - h, q = q})):item()/(2*h), 1e-9)
+        near(g.q, (f({p = p, q = q + h}) - f({p = p, q = q - h})):item()/(2*h), 1e-9)
+      else
+        pl.check_grad(function(t) return pl.sum(cdf(t.x, t.p, t.q)*c) end, {x = x, p = p, q = q})
+      end
     end
     pl.check_grad(function(t) return pl.sum(dist.truncated_normal.log_prob(t.x, 40, t.hi, t.mean, t.std)) end, {x = x + 40, hi = 41.5, mean = 0.1, std = 1.1})
     local k = pl.tensor{0, 2, 5}
@@ -145,6 +163,20 @@ describe("variates", function()
         end
       end
     end)
+  end)
+
+  it("of the gamma, beta and t distributions: Kolmogorov and Smirnov's distance over all draws, by cdf", function()
+    local rng, m = pl.rng(3), 20000
+    local rank = pl.arange(1, m)/m
+    for _, case in ipairs{
+      {"gamma", 0.3}, {"gamma", 1}, {"gamma", 2.5, 3}, {"gamma", 700}, {"beta", 0.2, 0.4}, {"beta", 2.5, 1}, {"beta", 0.5, 30}, {"beta", 900, 1200},
+      {"student_t", 0.7}, {"student_t", 3}, {"student_t", 50}, {"student_t", 1e6},
+    } do
+      local name, p, q = unpack(case)
+      local x = pl.sort(draws(rng, name, {p, name == "gamma" and (q or 1) or q}, m))
+      local distance = pl.max(pl.abs(dist[name].cdf(x, p, name == "beta" and q or name == "gamma" and (q or 1) or nil) - rank)):item()
+      assert.is_true(distance < math.sqrt(-0.5*math.log(1e-4/2)/m), ("%s %g: %g"):format(name, p, distance))
+    end
   end)
 
   it("truncated normal: quantiles and the mass to the last digits, in the tails too", function()
@@ -251,6 +283,30 @@ describe("variates", function()
     same(pl.grad(function(t) return pl.sum(pl.rng(7):permutation(t)*y) end)(x)(k), y)
     same(pl.sort(rng:permutation(1000)), pl.arange(1, 1000, 1, {dtype = "i64"}))
     assert.are.same({0}, rng:permutation(0).shape)
+    assert.are.same({1}, rng:permutation(1):totable())
+  end)
+
+  it("long permutations go through buckets: each number once, and where it stands does not tell which it is", function()
+    local many = 40000
+    local k, all = pl.rng(6):permutation(many), pl.arange(1, many, 1, {dtype = "i64"})
+    same(pl.sort(k), all)
+    pl.with({threads = 1}, function() same(pl.rng(6):permutation(many), k) end)
+    -- how many of each 200 neighbours are of each 200th of the numbers: 200 of 200 x 200 cells each, a little less free
+    local cell = pl.floor((pl.arange(1, many) - 1)/200)*200 + pl.floor((k:to("f64") - 1)/200) + 1
+    local x = pl.sum((pl.bincount(cell:to("i64"), many) - 1)^2):item()
+    local free = 199^2
+    assert.is_true(math.abs(x - free) < 4*math.sqrt(2*free), x)
+    -- fixed points are Poisson of mean 1, and so are neighbours that stay neighbours
+    local fixed, pairs_ = 0, 0
+    for r = 1, 40 do
+      local p = pl.rng(100 + r):permutation(20000)
+      fixed = fixed + pl.sum(p:eq(pl.arange(1, 20000, 1, {dtype = "i64"})):to("i64")):item()
+      pairs_ = pairs_ + pl.sum((p({2, 20000}) - p({1, 19999})):eq(1):to("i64")):item()
+    end
+    assert.is_true(math.abs(fixed - 40) < 25 and math.abs(pairs_ - 40) < 25, fixed .. " " .. pairs_)
+    local one, other = pl.rng(9), pl.rng(9)
+    local rows = pl.map(function() return one:permutation(17000) end, pl.zeros(2))
+    for r = 1, 2 do same(rows(r, ":"), other:permutation(17000)) end
   end)
 
   it("choice: with and without replacement, by weights", function()

@@ -1,5 +1,5 @@
-/* The optimizer on problems with known solutions, with and without bounds, and its line search on More and Thuente's
- * functions. */
+/* The optimizers on problems with known solutions, with and without bounds; L-BFGS's line search on More and Thuente's
+ * functions; Adam beside figures of PyTorch 2 (torch.optim.Adam and AdamW). */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -13,27 +13,31 @@
 
 #include "context.h"
 #include "op.h"
-#include "optimize/lbfgs.h"
+#include "optimize/optimizer.h"
 #include "optimize/line_search.h"
 
 typedef double (*objective)(int n, const double *x, double *g, void *data);
 
-static pl_min_report minimize(pl_context *c, pl_lbfgs **out, objective f, void *data, int n, const double *x0,
-                              const double *lo, const double *hi, const pl_lbfgs_options *p) {
-  pl_lbfgs *o = pl_lbfgs_new(c, p, n, x0, lo, hi);
+static pl_min_report minimize_by(const char *method, pl_context *c, pl_optimizer **out, objective f, void *data, int n,
+                                 const double *x0, const double *lo, const double *hi, const pl_setting *p) {
+  pl_optimizer *o = pl_optimizer_new(c, method, p, n, x0, lo, hi);
   assert_non_null(o);
   double *g = malloc((size_t)n * sizeof *g);
-  for (const double *x; (x = pl_lbfgs_ask(o));) {
+  for (const double *x; (x = pl_optimizer_ask(o));) {
     for (int i = 0; i < n; i++) {
       assert_true(!lo || x[i] >= lo[i]);
       assert_true(!hi || x[i] <= hi[i]);
     }
     double v = f(n, x, g, data);
-    pl_lbfgs_tell(o, v, g);
+    pl_optimizer_tell(o, v, g);
   }
   free(g);
   *out = o;
-  return pl_lbfgs_report(o);
+  return pl_optimizer_report(o);
+}
+static pl_min_report minimize(pl_context *c, pl_optimizer **out, objective f, void *data, int n, const double *x0,
+                              const double *lo, const double *hi, const pl_setting *p) {
+  return minimize_by("lbfgs", c, out, f, data, n, x0, lo, hi, p);
 }
 
 static double rosenbrock(int n, const double *x, double *g, void *data) {
@@ -52,16 +56,16 @@ static void test_rosenbrock(void **state) {
   (void)state;
   pl_context *c = pl_context_new();
   double x0[100];
-  pl_lbfgs *o;
+  pl_optimizer *o;
   for (int n = 2; n <= 100; n += 98) {
     for (int i = 0; i < n; i++) x0[i] = i % 2 ? 1 : -1.2;
     pl_min_report r = minimize(c, &o, rosenbrock, NULL, n, x0, NULL, NULL, NULL);
     printf("Rosenbrock %d: %s, %lld iterations, %lld evaluations, f %.1e\n", n, r.name, (long long)r.iterations,
-           (long long)r.evaluations, r.value);
+           (long long)r.evaluations, r.best.value);
     assert_true(r.converged);
-    for (int i = 0; i < n; i++) assert_true(fabs(r.x[i] - 1) < 1e-6);
+    for (int i = 0; i < n; i++) assert_true(fabs(r.best.x[i] - 1) < 1e-6);
     assert_true(r.evaluations < (n == 2 ? 60 : 700));
-    pl_lbfgs_free(o);
+    pl_optimizer_free(o);
   }
   pl_context_free(c);
 }
@@ -73,14 +77,13 @@ static void test_scaling(void **state) {
   double x0[2] = {-1.2, 1}, scales[] = {1, 1e10, 1e-10};
   int64_t evaluations[3];
   for (int k = 0; k < 3; k++) {
-    pl_lbfgs *o;
-    pl_lbfgs_options p = pl_lbfgs_defaults();
-    p.atol = 0;
-    pl_min_report r = minimize(c, &o, rosenbrock, &scales[k], 2, x0, NULL, NULL, &p);
+    pl_optimizer *o;
+    const pl_setting p[] = {{"atol", 0}, {NULL, 0}};
+    pl_min_report r = minimize(c, &o, rosenbrock, &scales[k], 2, x0, NULL, NULL, p);
     evaluations[k] = r.evaluations;
     assert_true(r.converged);
-    assert_true(fabs(r.x[0] - 1) < 1e-7);
-    pl_lbfgs_free(o);
+    assert_true(fabs(r.best.x[0] - 1) < 1e-7);
+    pl_optimizer_free(o);
   }
   for (int k = 1; k < 3; k++) assert_true(evaluations[k] < evaluations[0] + 25);
   pl_context_free(c);
@@ -127,15 +130,14 @@ static void test_bounds(void **state) {
       for (int j = 0; j < n; j++) hx += q->h[i][j] * solution[j];
       q->b[i] = hx - push; /* gradient at the solution: push */
     }
-    pl_lbfgs *o;
-    pl_lbfgs_options p = pl_lbfgs_defaults();
-    p.rtol = 0;
-    p.atol = 1e-9;
-    pl_min_report s = minimize(c, &o, evaluate_quadratic, q, n, x0, lo, hi, &p);
+    pl_optimizer *o;
+    const pl_setting p[] = {{"rtol", 0}, {"atol", 1e-9}, {NULL, 0}};
+    pl_min_report s = minimize(c, &o, evaluate_quadratic, q, n, x0, lo, hi, p);
     if (!s.converged) fail_msg("trial %d: %s after %lld", trial, s.message, (long long)s.evaluations);
     for (int i = 0; i < n; i++)
-      if (fabs(s.x[i] - solution[i]) > 1e-5) fail_msg("trial %d: x[%d] = %g, not %g", trial, i, s.x[i], solution[i]);
-    pl_lbfgs_free(o);
+      if (fabs(s.best.x[i] - solution[i]) > 1e-5)
+        fail_msg("trial %d: x[%d] = %g, not %g", trial, i, s.best.x[i], solution[i]);
+    pl_optimizer_free(o);
     free(q);
   }
   pl_context_free(c);
@@ -161,17 +163,17 @@ static double wood(int n, const double *x, double *g, void *data) {
 static void test_published(void **state) {
   (void)state;
   pl_context *c = pl_context_new();
-  pl_lbfgs *o;
+  pl_optimizer *o;
   pl_min_report r = minimize(c, &o, hs5, NULL, 2, (double[]){0, 0}, (double[]){-1.5, -3}, (double[]){4, 3}, NULL);
   assert_true(r.converged);
-  assert_true(fabs(r.value + 1.9132229549810) < 1e-10);
-  assert_true(fabs(r.x[0] - (0.5 - acos(-1) / 3)) < 1e-6);
-  pl_lbfgs_free(o);
+  assert_true(fabs(r.best.value + 1.9132229549810) < 1e-10);
+  assert_true(fabs(r.best.x[0] - (0.5 - acos(-1) / 3)) < 1e-6);
+  pl_optimizer_free(o);
   r = minimize(c, &o, wood, NULL, 4, (double[]){-3, -1, -3, -1}, (double[]){-10, -10, -10, -10},
                (double[]){10, 10, 10, 10}, NULL);
   printf("Wood: %s, %lld evaluations\n", r.name, (long long)r.evaluations);
-  assert_true(r.converged && r.value < 1e-12);
-  pl_lbfgs_free(o);
+  assert_true(r.converged && r.best.value < 1e-12);
+  pl_optimizer_free(o);
   pl_context_free(c);
 }
 
@@ -188,30 +190,28 @@ static double wrong(int n, const double *x, double *g, void *data) {
 static void test_faults(void **state) {
   (void)state;
   pl_context *c = pl_context_new();
-  pl_lbfgs *o;
+  pl_optimizer *o;
   pl_min_report r = minimize(c, &o, barrier, NULL, 1, (double[]){500}, NULL, NULL, NULL);
-  assert_true(r.converged && fabs(r.x[0] - 1) < 1e-6);
-  pl_lbfgs_free(o);
+  assert_true(r.converged && fabs(r.best.x[0] - 1) < 1e-6);
+  pl_optimizer_free(o);
   r = minimize(c, &o, barrier, NULL, 1, (double[]){-1}, NULL, NULL, NULL);
   assert_int_equal(r.status, PL_MIN_BAD_START);
-  pl_lbfgs_free(o);
+  pl_optimizer_free(o);
   r = minimize(c, &o, wrong, NULL, 2, (double[]){-1.2, 1}, NULL, NULL, NULL);
   assert_int_equal(r.status, PL_MIN_LINE_SEARCH);
   assert_non_null(strstr(r.message, "check_grad"));
-  pl_lbfgs_free(o);
-  pl_lbfgs_options p = pl_lbfgs_defaults();
-  p.iterations = 3;
-  r = minimize(c, &o, rosenbrock, NULL, 2, (double[]){-1.2, 1}, NULL, NULL, &p);
+  pl_optimizer_free(o);
+  r = minimize(c, &o, rosenbrock, NULL, 2, (double[]){-1.2, 1}, NULL, NULL,
+               (pl_setting[]){{"iterations", 3}, {NULL, 0}});
   assert_int_equal(r.status, PL_MIN_ITERATIONS);
   assert_int_equal(r.iterations, 3);
-  pl_lbfgs_free(o);
-  p = pl_lbfgs_defaults();
-  p.evaluations = 7;
-  r = minimize(c, &o, rosenbrock, NULL, 2, (double[]){-1.2, 1}, NULL, NULL, &p);
+  pl_optimizer_free(o);
+  r = minimize(c, &o, rosenbrock, NULL, 2, (double[]){-1.2, 1}, NULL, NULL,
+               (pl_setting[]){{"evaluations", 7}, {NULL, 0}});
   assert_int_equal(r.status, PL_MIN_EVALUATIONS);
   assert_int_equal(r.evaluations, 7);
-  pl_lbfgs_free(o);
-  assert_null(pl_lbfgs_new(c, NULL, 1, (double[]){0}, (double[]){1}, (double[]){0}));
+  pl_optimizer_free(o);
+  assert_null(pl_optimizer_new(c, "lbfgs", NULL, 1, (double[]){0}, (double[]){1}, (double[]){0}));
   assert_non_null(strstr(pl_error_message(c), "bounds of variable 1"));
   pl_clear(c);
   pl_context_free(c);
@@ -221,14 +221,108 @@ static void test_determinism(void **state) {
   (void)state;
   pl_context *c = pl_context_new();
   double x0[100], first[100];
-  pl_lbfgs *o;
+  pl_optimizer *o;
   for (int i = 0; i < 100; i++) x0[i] = i % 2 ? 1 : -1.2;
   for (int k = 0; k < 2; k++) {
     pl_min_report r = minimize(c, &o, rosenbrock, NULL, 100, x0, NULL, NULL, NULL);
-    if (k) assert_memory_equal(first, r.x, sizeof first);
-    else memcpy(first, r.x, sizeof first);
-    pl_lbfgs_free(o);
+    if (k) assert_memory_equal(first, r.best.x, sizeof first);
+    else memcpy(first, r.best.x, sizeof first);
+    pl_optimizer_free(o);
   }
+  pl_context_free(c);
+}
+
+/* Rosenbrock's function, 20 steps: PyTorch's figures. */
+static void test_adam_steps(void **state) {
+  (void)state;
+  pl_context *c = pl_context_new();
+  pl_optimizer *o;
+  const pl_setting plain[] = {{"rate", 0.05}, {"iterations", 20}, {NULL, 0}};
+  const pl_setting decay[] = {{"rate", 0.05}, {"beta1", 0.8},     {"beta2", 0.95}, {"epsilon", 1e-6},
+                              {"decay", 0.1}, {"iterations", 20}, {NULL, 0}};
+  const struct {
+    const pl_setting *settings;
+    double x[2];
+  } cases[] = {{plain, {-1.0595395714182134, 1.0660051669986632}},
+               {decay, {-0.95606975649399839, 0.96417493882505023}}};
+  for (int k = 0; k < 2; k++) {
+    pl_min_report r =
+        minimize_by("adam", c, &o, rosenbrock, NULL, 2, (double[]){-1.2, 1}, NULL, NULL, cases[k].settings);
+    assert_int_equal(r.status, PL_MIN_ITERATIONS);
+    assert_int_equal(r.iterations, 20);
+    assert_int_equal(r.evaluations, 21);
+    for (int i = 0; i < 2; i++) assert_true(fabs(r.last.x[i] - cases[k].x[i]) < 1e-14);
+    assert_true(r.best.value <= r.last.value);
+    pl_optimizer_free(o);
+  }
+  pl_context_free(c);
+}
+
+static void test_adam_ends(void **state) {
+  (void)state;
+  pl_context *c = pl_context_new();
+  pl_optimizer *o;
+  /* bounds hold at every trial (minimize_by looks), and the solution is on them */
+  pl_min_report r = minimize_by("adam", c, &o, hs5, NULL, 2, (double[]){0, 0}, (double[]){-0.5, -1.5}, (double[]){4, 3},
+                                (pl_setting[]){{"rate", 0.01}, {"iterations", 2000}, {"atol", 1e-7}, {NULL, 0}});
+  assert_int_equal(r.status, PL_MIN_GRADIENT);
+  assert_true(r.best.x[0] == -0.5 && r.best.gradient_norm <= 1e-7);
+  pl_optimizer_free(o);
+  /* a step across the domain's end */
+  r = minimize_by("adam", c, &o, barrier, NULL, 1, (double[]){5}, NULL, NULL, (pl_setting[]){{"rate", 10}, {NULL, 0}});
+  assert_int_equal(r.status, PL_MIN_DIVERGED);
+  assert_true(!r.converged && r.best.x[0] == 5 && r.evaluations == 2);
+  pl_optimizer_free(o);
+  /* a rate changed on the way: the next steps are that long */
+  o = pl_optimizer_new(c, "adam", (pl_setting[]){{"rate", 0.5}, {NULL, 0}}, 1, (double[]){4}, NULL, NULL);
+  double x[3], slope = 1;
+  for (int k = 0; k < 3; k++) {
+    x[k] = *pl_optimizer_ask(o);
+    if (k == 1) assert_true(pl_optimizer_set(o, "rate", 0.25));
+    pl_optimizer_tell(o, x[k], &slope);
+  }
+  assert_true(fabs(x[0] - x[1] - 0.5) < 1e-7 && fabs(x[1] - x[2] - 0.25) < 1e-7);
+  pl_optimizer_stop(o);
+  assert_null(pl_optimizer_ask(o));
+  assert_int_equal(pl_optimizer_report(o).status, PL_MIN_STOPPED);
+  pl_optimizer_free(o);
+  pl_context_free(c);
+}
+
+static void fails(pl_context *c, const char *text, pl_optimizer *o) {
+  assert_null(o);
+  if (!strstr(pl_error_message(c), text)) fail_msg("%s", pl_error_message(c));
+  pl_clear(c);
+}
+static void test_settings(void **state) {
+  (void)state;
+  pl_context *c = pl_context_new();
+  double x = 1;
+  fails(c, "there is no method 'newton'; there are lbfgs, adam",
+        pl_optimizer_new(c, "newton", NULL, 1, &x, NULL, NULL));
+  fails(c, "adam has no option 'memory'; it has iterations, evaluations, atol, rate, beta1, beta2, epsilon, decay",
+        pl_optimizer_new(c, "adam", (pl_setting[]){{"memory", 3}, {NULL, 0}}, 1, &x, NULL, NULL));
+  fails(c, "lbfgs: memory is a whole number, 1 to 50, not 51",
+        pl_optimizer_new(c, "lbfgs", (pl_setting[]){{"memory", 51}, {NULL, 0}}, 1, &x, NULL, NULL));
+  fails(c, "lbfgs: iterations is a whole number, 0 or above, not 2.5",
+        pl_optimizer_new(c, "lbfgs", (pl_setting[]){{"iterations", 2.5}, {NULL, 0}}, 1, &x, NULL, NULL));
+  fails(c, "adam: rate is a positive number, not 0",
+        pl_optimizer_new(c, "adam", (pl_setting[]){{"rate", 0}, {NULL, 0}}, 1, &x, NULL, NULL));
+  fails(c, "adam: beta1 is 0 or above and below 1, not 1",
+        pl_optimizer_new(c, "adam", (pl_setting[]){{"beta1", 1}, {NULL, 0}}, 1, &x, NULL, NULL));
+  fails(c, "adam: decay is 0 or above, not nan",
+        pl_optimizer_new(c, "adam", (pl_setting[]){{"decay", NAN}, {NULL, 0}}, 1, &x, NULL, NULL));
+  /* every method says what it is and has the limits that all have */
+  for (int k = 0; pl_optimizer_method(k); k++) {
+    const char *name = pl_optimizer_method(k);
+    assert_non_null(pl_optimizer_text(name));
+    assert_string_equal(pl_optimizer_setting(name, 0)->name, "iterations");
+    for (int i = 0; pl_optimizer_setting(name, i); i++) {
+      const pl_setting_info *s = pl_optimizer_setting(name, i);
+      assert_true(s->text && s->range && (isnan(s->value) || (s->value >= s->least && s->value <= s->most)));
+    }
+  }
+  assert_null(pl_optimizer_setting("newton", 0));
   pl_context_free(c);
 }
 
@@ -270,9 +364,10 @@ static void test_line_search(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_rosenbrock), cmocka_unit_test(test_scaling),
-                                     cmocka_unit_test(test_bounds),     cmocka_unit_test(test_published),
-                                     cmocka_unit_test(test_faults),     cmocka_unit_test(test_determinism),
-                                     cmocka_unit_test(test_line_search)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_rosenbrock),  cmocka_unit_test(test_scaling),
+                                     cmocka_unit_test(test_bounds),      cmocka_unit_test(test_published),
+                                     cmocka_unit_test(test_faults),      cmocka_unit_test(test_determinism),
+                                     cmocka_unit_test(test_line_search), cmocka_unit_test(test_adam_steps),
+                                     cmocka_unit_test(test_adam_ends),   cmocka_unit_test(test_settings)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
