@@ -24,6 +24,10 @@ static bool eigs_shape(const pl_call *call, pl_spec *out) {
              p->rows < 900 || p->rows > 5000 ? (p->rows < 300 ? p->rows : 300) : p->rows);
     return false;
   }
+  if (call->attrs[2].i < PL_EIGEN_SMALLEST || call->attrs[2].i > PL_EIGEN_NEAR) {
+    pl_error(call->c, PL_ERROR_ARGUMENT, "eigsh: no such choice of eigenvalues, %lld", (long long)call->attrs[2].i);
+    return false;
+  }
   pl_spec_shape(&out[0], 1, k, 0, 0);
   pl_spec_shape(&out[1], 2, p->rows, k, 0);
   return true;

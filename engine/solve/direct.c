@@ -272,6 +272,10 @@ pl_resource *pl_direct_factor(pl_context *c, pl_pattern *p, const double *values
     return NULL;
   }
   pl_solver method = asked & 0xff;
+  if (asked & ~(0xff | PL_SOLVER_SYMMETRIC | PL_SOLVER_DEFINITE) || method >= PL_SOLVERS) {
+    pl_error(c, PL_ERROR_ARGUMENT, "solve: there is no direct solver %d", (int)asked);
+    return NULL;
+  }
   if (method == PL_SOLVER_CHOLMOD) asked |= PL_SOLVER_DEFINITE;
   if (method == PL_SOLVER_LDL) asked |= PL_SOLVER_SYMMETRIC;
   double most = pl_largest_entry(c, p, values);
