@@ -11,6 +11,7 @@
 #include "perilune.h"
 #include "sparse.h"
 #include "programs.h"
+#include "sparse.h"
 
 enum { PL_SOURCES = 64, PL_LIST = 2 * PL_MAX_RANK };
 
@@ -118,7 +119,11 @@ void open_optimizer(lua_State *L, binding *b, int core);    /* optimizer.c */
 void open_jacobians(lua_State *L, binding *b, int core);    /* jacobian.c: behind open_programs */
 pl_body *program_at(lua_State *L, int i, int *n_in, int *n_out);
 int push_pattern(lua_State *L, binding *b, pl_object *pattern); /* takes a reference of its own */
-void open_user_ops(lua_State *L, binding *b, int core);         /* user_ops.c */
+/* A matrix is a pattern and, behind it, values. */
+pl_sparse check_sparse(lua_State *L, binding *b, int i);
+int push_sparse(lua_State *L, binding *b, pl_sparse a);
+extern const luaL_Reg sparse_solves[];                  /* solves.c */
+void open_user_ops(lua_State *L, binding *b, int core); /* user_ops.c */
 /* Pushes the function of an op: tensors, then attributes by position, or by name in a last table. */
 void push_op_function(lua_State *L, binding *b, const pl_op *op);
 

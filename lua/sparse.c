@@ -21,7 +21,7 @@ static pl_object *check_pattern(lua_State *L, int i) {
   return p->object;
 }
 
-static pl_sparse check_sparse(lua_State *L, binding *b, int i) {
+pl_sparse check_sparse(lua_State *L, binding *b, int i) {
   pl_object *pattern = check_pattern(L, i);
   return (pl_sparse){pattern, check_tensor(L, b, i + 1, "a sparse matrix")};
 }
@@ -35,7 +35,7 @@ int push_pattern(lua_State *L, binding *b, pl_object *pattern) {
   return 1;
 }
 
-static int push_sparse(lua_State *L, binding *b, pl_sparse a) {
+int push_sparse(lua_State *L, binding *b, pl_sparse a) {
   if (!a.pattern) fail_engine(L, b);
   push_pattern(L, b, a.pattern);
   pl_sparse_release(b->c, (pl_sparse){a.pattern, PL_NONE});
@@ -228,32 +228,6 @@ static int sparse_save(lua_State *L) {
   if (!done) fail_engine(L, b);
   return 0;
 }
-static int sparse_factor(lua_State *L) {
-  binding *b = binding_of(L);
-  pl_sparse a = check_sparse(L, b, 1);
-  static const char *const names[] = {"auto", "klu", "umfpack", "cholmod"};
-  const char *name = luaL_optstring(L, 3, "auto");
-  int method = -1;
-  for (int i = 0; i < PL_SOLVERS; i++)
-    if (!strcmp(name, names[i])) method = i;
-  if (method < 0) fail(L, "there is no solver '%s': it is auto, klu, umfpack or cholmod", name);
-  mark_line(L, b);
-  return push_value(L, b, pl_sparse_factor(b->c, a, (pl_solver)method));
-}
-/* solve(factor, pattern, values, rhs, transpose) */
-static int sparse_solve(lua_State *L) {
-  binding *b = binding_of(L);
-  pl_value f = check_tensor(L, b, 1, "solve"), rhs = check_value(L, b, 4, -1, "solve");
-  pl_sparse a = check_sparse(L, b, 2);
-  mark_line(L, b);
-  return push_value(L, b, pl_sparse_solve(b->c, f, a, rhs, lua_toboolean(L, 5)));
-}
-static int sparse_solver_name(lua_State *L) {
-  binding *b = binding_of(L);
-  lua_pushstring(L, pl_factor_name(b->c, check_tensor(L, b, 1, "solver")));
-  if (pl_error_status(b->c)) fail_engine(L, b);
-  return 1;
-}
 static int sparse_size(lua_State *L) {
   int64_t rows, cols, nnz;
   pl_sparse_size(check_pattern(L, 1), &rows, &cols, &nnz);
@@ -304,9 +278,6 @@ void open_sparse(lua_State *L, binding *b, int core) {
                                     {"dirichlet", sparse_dirichlet},
                                     {"load", sparse_load},
                                     {"save", sparse_save},
-                                    {"factor", sparse_factor},
-                                    {"solve", sparse_solve},
-                                    {"solver", sparse_solver_name},
                                     {"size", sparse_size},
                                     {"indices", sparse_indices},
                                     {"memo", sparse_memo},
@@ -314,5 +285,6 @@ void open_sparse(lua_State *L, binding *b, int core) {
                                     {NULL, NULL}};
   lua_newtable(L);
   register_functions(L, b, lua_gettop(L), sparse);
+  register_functions(L, b, lua_gettop(L), sparse_solves);
   lua_setfield(L, core, "sparse");
 }

@@ -294,7 +294,7 @@ static pl_value by_rule(const batch *w, const pl_instruction *q, const uint32_t 
   if (op == PL_OP(gather) || op == PL_OP(add_at) || op == PL_OP(put) || op == PL_OP(max_at) || op == PL_OP(min_at))
     return indexed(w, q, o);
   if (op == PL_OP(gemm)) return multiplied(w, q, o);
-  if (op == PL_OP(spmv) || op == PL_OP(factored_solve)) return columns(w, q, o);
+  if (op == PL_OP(spmv) || op == PL_OP(factored_solve) || op == PL_OP(sparse_qr_solve)) return columns(w, q, o);
   if (op->draws) return drawn(w, q, o);
   if (op->stacks) return longer_stack(w, q, o);
   if (op->leading) return in_front(w, q, o, op->leading);

@@ -292,6 +292,9 @@ function methods.gram(b, d) return with(S.gram, b, d) end
 
 for name, f in pairs(require "perilune.solve") do methods[name] = f end
 
+--- A:eigsh(k, options).
+function sparse.eigsh(a, k, options) return check(a, "eigsh"):eigsh(k, options) end
+
 --- The dense tensor.
 function methods.dense(a) return S.dense(parts(a)) end
 
