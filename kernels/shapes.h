@@ -257,6 +257,15 @@ typedef struct {
   int64_t runs, n;
 } csr_run_args;
 
+/* z_i = the dot product of block i of vectors x and y {n} */
+typedef struct {
+  const void *x, *y;
+  void *z;
+  int64_t n;
+} krylov_dot_args;
+
+enum { KRYLOV_BLOCK = 2048 };
+
 /* y_i = sum over t of p[first[t]] q[second[t]] */
 typedef struct {
   const void *p, *q;

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "solve/krylov.h"
+
 typedef struct {
   binding *b;
   pl_trace *trace;
@@ -270,6 +272,43 @@ static int newton(lua_State *L) {
   return push_list(L, b, 2, out);
 }
 
+/* program.krylov(apply, theta, transpose, precondition, phi, b, start, options) -> x, iterations, residual, converged[,
+ * history]; apply, transpose and precondition are programs, the last two may be nil, start too. The options are
+ * complete. */
+static int krylov(lua_State *L) {
+  binding *b = binding_of(L);
+  lua_settop(L, 8);
+  pl_krylov_system s = {.apply = check_body(L, 1).body};
+  if (!lua_isnil(L, 3)) s.transpose = check_body(L, 3).body;
+  if (!lua_isnil(L, 4)) s.precondition = check_body(L, 4).body;
+  s.theta = read_list(L, b, 2, &s.n_theta, "solve");
+  s.phi = read_list(L, b, 5, &s.n_phi, "solve");
+  pl_value rhs = check_tensor(L, b, 6, "solve"), start = PL_NONE;
+  if (!lua_isnil(L, 7)) start = check_tensor(L, b, 7, "solve");
+  pl_krylov_options o = pl_krylov_defaults();
+  static const char *const methods[] = {"cg", "minres", "gmres", "bicgstab", NULL};
+  const char *const fields[] = {"iterations", "restart", "rtol", "atol"};
+  double numbers[] = {(double)o.iterations, (double)o.restart, o.rtol, o.atol};
+  for (int k = 0; k < 4; k++) {
+    lua_getfield(L, 8, fields[k]);
+    numbers[k] = luaL_optnumber(L, -1, numbers[k]);
+  }
+  lua_getfield(L, 8, "method");
+  o.method = (pl_krylov_method)luaL_checkoption(L, lua_gettop(L), NULL, methods);
+  lua_getfield(L, 8, "check");
+  o.check = lua_isnil(L, -1) || lua_toboolean(L, -1);
+  lua_getfield(L, 8, "history");
+  o.history = lua_toboolean(L, -1);
+  o.iterations = (int64_t)numbers[0];
+  o.restart = (int64_t)numbers[1];
+  o.rtol = numbers[2];
+  o.atol = numbers[3];
+  pl_value out[5];
+  mark_line(L, b);
+  if (!pl_krylov(b->c, &s, rhs, start, &o, out)) fail_engine(L, b);
+  return push_list(L, b, o.history ? 5 : 4, out);
+}
+
 static const uint8_t *read_flags(lua_State *L, int i, int n) {
   luaL_checktype(L, i, LUA_TTABLE);
   uint8_t *flags = lua_newuserdata(L, (size_t)n + 1);
@@ -448,6 +487,7 @@ void open_programs(lua_State *L, binding *b, int core) {
                                        {"loop", loop},
                                        {"cond", cond},
                                        {"newton", newton},
+                                       {"krylov", krylov},
                                        {"continue", continue_run},
                                        {"suspended", suspended},
                                        {"tracing", tracing},

@@ -92,6 +92,7 @@ local function perform(traces, build, run, ...)
   end
   error(list, 0)
 end
+control.perform = perform
 
 --- Goes on where Ctrl-C stopped a compiled function, a loop or a minimization, to the same bits; returns what that would have.
 function control.resume()
