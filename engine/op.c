@@ -42,7 +42,8 @@ static pl_op *const families[] = {pl_ops_elementwise,
                                   pl_ops_control,
                                   pl_ops_loops,
                                   pl_ops_newton,
-                                  pl_ops_krylov};
+                                  pl_ops_krylov,
+                                  pl_ops_precondition};
 enum { FAMILIES = sizeof families / sizeof *families };
 
 extern const pl_kernel_entry __start_pl_kernels[], __stop_pl_kernels[];

@@ -343,6 +343,12 @@ static int pushforward(lua_State *L) {
   return push_body(L, b, pl_body_with_tangents(b->c, body.body, active));
 }
 
+/* program:transpose() -> program: of a linear one, in its first input */
+static int transpose(lua_State *L) {
+  binding *b = binding_of(L);
+  return push_body(L, b, pl_body_transpose(b->c, check_body(L, 1).body));
+}
+
 /* program:map(n, k) -> program: over n entries, which its first k inputs and its results have along a new first axis */
 static int map(lua_State *L) {
   binding *b = binding_of(L);
@@ -469,6 +475,7 @@ void open_programs(lua_State *L, binding *b, int core) {
                                     {"save", save_body},
                                     {"size", body_size},
                                     {"map", map},
+                                    {"transpose", transpose},
                                     {"__gc", collect_body},
                                     {"__tostring", body_text},
                                     {"__eq", same_body},

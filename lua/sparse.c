@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#include "sparse.h"
+#include "solve/krylov.h"
 
 /* Functions take and return (pattern, values) pairs. */
 
@@ -228,6 +228,35 @@ static int sparse_save(lua_State *L) {
   if (!done) fail_engine(L, b);
   return 0;
 }
+/* preconditioner(pattern, values, kind, options, vectors) */
+static int sparse_preconditioner(lua_State *L) {
+  binding *b = binding_of(L);
+  lua_settop(L, 6);
+  pl_sparse a = check_sparse(L, b, 1);
+  static const char *const kinds[] = {"jacobi", "ilu", "ichol", "multigrid", "hypre", NULL};
+  int kind = luaL_checkoption(L, 3, NULL, kinds);
+  pl_preconditioner_options o = pl_preconditioner_defaults();
+  lua_getfield(L, 4, "strength");
+  o.strength = luaL_optnumber(L, -1, o.strength);
+  lua_getfield(L, 4, "block");
+  o.block = (int64_t)luaL_optnumber(L, -1, (double)o.block);
+  lua_getfield(L, 4, "degree");
+  o.degree = (int64_t)luaL_optnumber(L, -1, (double)o.degree);
+  pl_value vectors = lua_isnil(L, 5) ? PL_NONE : check_tensor(L, b, 5, "multigrid's vectors");
+  mark_line(L, b);
+  return push_value(L, b, pl_sparse_preconditioner(b->c, a, (pl_preconditioner_kind)kind, &o, vectors));
+}
+/* precondition(preconditioner, r, transpose) */
+static int sparse_precondition(lua_State *L) {
+  binding *b = binding_of(L);
+  pl_value m = check_tensor(L, b, 1, "precondition"), r = check_tensor(L, b, 2, "precondition");
+  mark_line(L, b);
+  return push_value(L, b, pl_precondition(b->c, m, r, lua_toboolean(L, 3)));
+}
+static int sparse_preconditioners(lua_State *L) { /* how many were made, for tests */
+  lua_pushnumber(L, (double)pl_preconditioners_made(binding_of(L)->c));
+  return 1;
+}
 static int sparse_size(lua_State *L) {
   int64_t rows, cols, nnz;
   pl_sparse_size(check_pattern(L, 1), &rows, &cols, &nnz);
@@ -281,6 +310,9 @@ void open_sparse(lua_State *L, binding *b, int core) {
                                     {"size", sparse_size},
                                     {"indices", sparse_indices},
                                     {"memo", sparse_memo},
+                                    {"preconditioner", sparse_preconditioner},
+                                    {"precondition", sparse_precondition},
+                                    {"preconditioners", sparse_preconditioners},
                                     {"same", same_pattern},
                                     {NULL, NULL}};
   lua_newtable(L);

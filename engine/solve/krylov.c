@@ -542,7 +542,7 @@ static void krylov_stop(pl_context *c, pl_activation *a) {
 
 enum { DERIVED_TRANSPOSE = 96 };
 
-/* (y, theta...) -> A' y for a body (x, theta...) -> A x, kept by it. */
+/* Kept by the body. */
 static pl_body *transposed(pl_context *c, pl_body *b) {
   if (is_identity(b)) return b;
   pl_derived *old = pl_derived_find(b, DERIVED_TRANSPOSE, 0, NULL);
@@ -551,21 +551,36 @@ static pl_body *transposed(pl_context *c, pl_body *b) {
   pl_derived *d = pl_body_vjp(c, b, need, given, NULL);
   if (!d) return NULL;
   if (!d->body || d->body->n_out == 0) {
-    pl_error(c, PL_ERROR_NUMERIC, "krylov: an operator's result does not depend on the vector it is given");
+    pl_error(c, PL_ERROR_NUMERIC, "an operator's result does not depend on the vector it is given");
     return NULL;
   }
   pl_value in[PL_MAX_INPUTS + 2], out;
-  pl_tape *t = pl_trace_open(c, b->n_in, b->specs, in);
+  pl_spec specs[PL_MAX_INPUTS];
+  memcpy(specs, b->specs, (size_t)b->n_in * sizeof *specs);
+  specs[0] = b->specs[b->outputs[0]];
+  pl_tape *t = pl_trace_open(c, b->n_in, specs, in);
   if (!t) return NULL;
   pl_body *result = NULL;
   in[b->n_in + 1] = in[0];
-  in[0] = in[b->n_in] = pl_zeros_of(c, &b->specs[0]); /* x and A x: what is linear does not read them */
+  in[0] = pl_zeros_of(c, &b->specs[0]); /* x and A x: what is linear does not read them */
+  in[b->n_in] = pl_zeros_of(c, &specs[0]);
   if (pl_inlined(c, d->body, in, &out)) result = pl_trace_close(c, t, 1, &out, true, 0, NULL, NULL);
   pl_trace_abandon(c, t);
   pl_tape_free(c, t);
   if (!result) return NULL;
   pl_derived *kept = pl_derived_keep(c, b, DERIVED_TRANSPOSE, 0, NULL, result, 0, NULL);
   return kept ? kept->body : NULL;
+}
+
+pl_body *pl_body_transpose(pl_context *c, pl_body *b) {
+  if (c->status) return NULL;
+  if (b->n_in < 1 || b->n_out != 1 || !is_float(&b->specs[0]) || !is_float(&b->specs[b->outputs[0]])) {
+    pl_error(c, PL_ERROR_ARGUMENT, "only a program from a tensor of floats to another one has a transpose");
+    return NULL;
+  }
+  pl_body *t = transposed(c, b);
+  if (t) pl_object_retain(&t->base);
+  return t;
 }
 
 /* A^-1 b or A'^-1 b, with theta and phi those of `in`. */

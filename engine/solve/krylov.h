@@ -4,7 +4,8 @@
 #ifndef PL_KRYLOV_H
 #define PL_KRYLOV_H
 
-#include "programs.h"
+#include "../programs.h"
+#include "../sparse.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -36,6 +37,31 @@ typedef struct {
  * where it was asked for the history {iterations + 1} of residuals, NaN behind the last. */
 PL_API bool pl_krylov(pl_context *c, const pl_krylov_system *s, pl_value b, pl_value start, const pl_krylov_options *o,
                       pl_value *outputs);
+
+/* (y, theta...) -> A' y for a program (x, theta...) -> A x that is linear in x. The reference is the caller's. */
+PL_API pl_body *pl_body_transpose(pl_context *c, pl_body *b);
+
+/* A preconditioner of a sparse matrix, made from its values: a resource. */
+typedef enum {
+  PL_PRECONDITION_JACOBI,
+  PL_PRECONDITION_ILU,       /* ILU(0) */
+  PL_PRECONDITION_ICHOL,     /* IC(0) */
+  PL_PRECONDITION_MULTIGRID, /* smoothed aggregation */
+  PL_PRECONDITION_HYPRE,     /* BoomerAMG, where hypre is installed */
+  PL_PRECONDITIONERS
+} pl_preconditioner_kind;
+typedef struct { /* of multigrid */
+  double
+      strength;   /* entries below strength sqrt(a_ii a_jj) connect nothing; half as much on each further level; 0.08 */
+  int64_t block;  /* neighbouring unknowns that form a node; 1 */
+  int64_t degree; /* of the smoothing polynomial; 2 */
+} pl_preconditioner_options;
+PL_API pl_preconditioner_options pl_preconditioner_defaults(void);
+/* vectors {n, k}: what the matrix nearly maps to zero (rigid motions); PL_NONE: constants of each unknown of a node. */
+PL_API pl_value pl_sparse_preconditioner(pl_context *c, pl_sparse a, pl_preconditioner_kind kind,
+                                         const pl_preconditioner_options *o, pl_value vectors);
+PL_API pl_value pl_precondition(pl_context *c, pl_value preconditioner, pl_value r, bool transpose);
+PL_API int64_t pl_preconditioners_made(const pl_context *c);
 
 #ifdef __cplusplus
 }

@@ -1,5 +1,6 @@
 -- Solves with sparse matrices: methods of a sparse matrix, and factors.
 local core = require "perilune.core"
+local operator = require "perilune.operator"
 local S = core.sparse
 
 local methods = {}
@@ -88,8 +89,10 @@ end
 ---@param options? table  those of factor, and transpose = true: A' x = b;
 --- fixed = indices or a mask of unknowns that are known, value = a number, {#fixed} or {#fixed, k} (0): x there; the other rows hold, and
 --- what is left of the matrix stays symmetric and definite; nullspace = "constant" or a tensor {n} or {n, k}: of a symmetric matrix
---- (pure Neumann problems), the x orthogonal to it, for b without its part in it
+--- (pure Neumann problems), the x orthogonal to it, for b without its part in it. With a Krylov method ("cg", "minres", "gmres",
+--- "bicgstab") or `precondition` it iterates, and there is a report too: the options are those of an operator's solve, and transpose
 function methods.solve(a, b, options)
+  if operator.iterates(options) then return operator.solve(operator.of(a, options.transpose), b, options) end
   options = check_options(options, solve_options, "solve")
   right_side(b)
   local pattern, values, transpose = parts(a, options.transpose)
@@ -140,5 +143,11 @@ function methods.eigsh(a, k, options)
   return S.eigsh(a.pattern, a.values, k, options.sigma and 2 or places[which], options.sigma or 0, options.rtol or 1e-12, options.iterations or 300,
     M and M.pattern, M and M.values)
 end
+
+--- What approximates the inverse of the matrix, for solves with Krylov methods: made once, for any number of solves.
+---@param kind string  "jacobi" | "ilu" (ILU(0)) | "ichol" (IC(0), symmetric positive definite) | "multigrid" (smoothed aggregation) | "hypre"
+---@param options? table  of multigrid: {vectors = {n, k}: what the matrix hardly sees (rigid motions; constants), block = 1: unknowns of
+--- a node, strength = 0.08: of connections, degree = 2: of the smoother}
+function methods.preconditioner(a, kind, options) return operator.preconditioner(a, kind, options) end
 
 return methods

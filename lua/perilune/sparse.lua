@@ -267,6 +267,9 @@ end
 
 function Matrix.__pow(a, b) reject("power", a, b) end
 
+--- A linear operator that is a program.
+sparse.operator = require("perilune.operator").operator
+
 local methods = {}
 sparse.Matrix = methods -- for help
 
