@@ -97,7 +97,8 @@ typedef struct {
   int at, inside;  /* where the driver, and the method, go on; lines of this file */
   pl_frame *a, *m; /* m: NULL without a preconditioner */
   double *memory, *x, *r, *best, *v[VECTORS], *basis, *partial, *history;
-  const double *b;
+  const double *b; /* where its size would make squares overflow or vanish: 1/scale of it, and so are x and all norms */
+  double scale;
   double tolerance, size, norm, last, least; /* size: |b|; last: |r| of the last cycle; least: at best */
   int64_t n, each, iteration, limit, m_basis;
   reason why;
@@ -383,7 +384,7 @@ static bool prepare(pl_context *c, pl_activation *a, krylov *s) {
   s->b = a->in[0]->data;
   s->m_basis = o[O_METHOD] == PL_GMRES ? (o[O_RESTART] < s->n ? o[O_RESTART] : s->n) : 0;
   int64_t blocks = s->n / KRYLOV_BLOCK + 1, m = s->m_basis;
-  int64_t vectors = 2 + VECTORS + (m ? m + 1 : 0); /* x is the output */
+  int64_t vectors = 3 + VECTORS + (m ? m + 1 : 0); /* x is the output */
   s->memory = pl_memory_new(c, (size_t)(vectors * s->each + blocks + (m + 4) * (m + 1)) * sizeof *s->memory);
   if (!s->memory) return false;
   double *at = s->memory;
@@ -391,7 +392,8 @@ static bool prepare(pl_context *c, pl_activation *a, krylov *s) {
   s->r = at;
   s->best = at + s->each;
   for (int i = 0; i < VECTORS; i++) s->v[i] = at + (2 + i) * s->each;
-  s->basis = at + (2 + VECTORS) * s->each;
+  double *scaled = at + (2 + VECTORS) * s->each;
+  s->basis = scaled + s->each;
   s->partial = at + vectors * s->each;
   s->h = s->partial + blocks;
   s->g = s->h + (m + 1) * (m + 1);
@@ -408,12 +410,25 @@ static bool prepare(pl_context *c, pl_activation *a, krylov *s) {
   for (int i = 1; i < m_body->n_in; i++) pl_frame_input(s->m, i, a->in[apply->n_in + i]);
   memcpy(s->x, a->in[1]->data, (size_t)s->n * sizeof *s->x);
   s->size = norm2(c, s, s->b);
-  s->tolerance = fmax(real_option(a->attrs, O_RTOL) * s->size, real_option(a->attrs, O_ATOL));
+  s->scale = 1;
+  if (isfinite(s->size) && s->size > 0 && (s->size < 1e-100 || s->size > 1e100)) {
+    s->scale = ldexp(1, ilogb(s->size));
+    combine(c, s, 1 / s->scale, s->b, 0, s->b, scaled);
+    combine(c, s, 1 / s->scale, s->x, 0, s->x, s->x);
+    s->b = scaled;
+    s->size = norm2(c, s, s->b);
+  }
+  s->tolerance = fmax(real_option(a->attrs, O_RTOL) * s->size, real_option(a->attrs, O_ATOL) / s->scale);
   s->last = s->least = INFINITY;
   return true;
 }
 
-static pl_next finish(pl_activation *a, krylov *s, bool converged) {
+static pl_next finish(pl_context *c, pl_activation *a, krylov *s, bool converged) {
+  if (s->scale != 1) {
+    combine(c, s, s->scale, s->x, 0, s->x, s->x);
+    s->norm *= s->scale;
+    for (int64_t i = 0; s->history && i <= s->limit; i++) s->history[i] *= s->scale;
+  }
   *(int64_t *)a->out[1]->data = s->iteration;
   *(double *)a->out[2]->data = s->norm;
   *(bool *)a->out[3]->data = converged;
@@ -427,7 +442,7 @@ static pl_next give_up(pl_context *c, pl_activation *a, krylov *s) {
       copy(s, s->x, s->best);
       s->norm = s->least;
     }
-    return finish(a, s, false);
+    return finish(c, a, s, false);
   }
   char text[200];
   const char *name = names[o[O_METHOD]], *role = HAS(a->attrs, DERIVATIVE) ? " (the solve of a derivative)" : "";
@@ -499,7 +514,7 @@ static pl_next krylov_step(pl_context *c, pl_activation *a) {
       if (s->size == 0) { /* then so is x */
         memset(s->x, 0, (size_t)s->n * sizeof *s->x);
         if (s->history) s->history[0] = 0;
-        return finish(a, s, true);
+        return finish(c, a, s, true);
       }
       if (o[O_METHOD] <= PL_MINRES && !HAS(a->attrs, DERIVATIVE)) {
         fill(s, s->v[0], 1);
@@ -525,7 +540,7 @@ static pl_next krylov_step(pl_context *c, pl_activation *a) {
         }
         if (c->status) return PL_NEXT_FAIL;
       } while (s->why != NOT_FINITE);
-      return s->why == SMALL ? finish(a, s, true) : give_up(c, a, s);
+      return s->why == SMALL ? finish(c, a, s, true) : give_up(c, a, s);
   }
   return PL_NEXT_FAIL;
 }

@@ -37,6 +37,8 @@ typedef struct {
   pl_pattern *coarse; /* and the factor of the coarsest matrix */
   double *coarse_values;
   pl_resource *factor;
+  double *kernel; /* {n_kernel, n}: what the coarsest matrix maps to zero, orthonormal; NULL where it is not singular */
+  int32_t n_kernel;
 } multigrid;
 
 /* ---- sparse matrices ---- */
@@ -385,6 +387,7 @@ static void destroy(pl_context *c, pl_resource *r) {
   }
   if (m->factor) m->factor->destroy(c, m->factor);
   pl_memory_free(c, m->coarse_values);
+  pl_memory_free(c, m->kernel);
   pl_object_release((pl_object *)m->coarse);
   pl_object_release(&m->pattern->base);
   pl_memory_free(c, m);
@@ -422,14 +425,49 @@ static bool coarsen(pl_context *c, multigrid *m, double strength, int32_t block,
   csr *parts[] = {&graph, &t, &at, &ap};
   for (int i = 0; i < 4; i++) csr_free(c, parts[i]);
   pl_memory_free(c, member);
-  pl_memory_free(c, *vectors);
-  *vectors = below;
+  pl_memory_free(c, ok ? *vectors : below);
+  if (ok) *vectors = below;
   return ok;
 }
 
-/* The coarsest matrix, sorted, with a whole diagonal; where it is singular (a pure Neumann problem), shifted a little.
- */
-static bool factor_coarsest(pl_context *c, multigrid *m) {
+/* x loses what the coarsest matrix maps to zero. */
+static void project(const multigrid *m, int32_t n, double *x) {
+  for (int32_t q = 0; q < m->n_kernel; q++) {
+    const double *v = m->kernel + (int64_t)q * n;
+    double h = 0;
+    for (int32_t i = 0; i < n; i++) h += v[i] * x[i];
+    for (int32_t i = 0; i < n; i++) x[i] -= h * v[i];
+  }
+}
+
+/* Those of the vectors {n, k} that the coarsest matrix maps to zero. */
+static bool find_kernel(pl_context *c, multigrid *m, int32_t k, const double *vectors, double largest) {
+  const csr *a = &m->levels[m->n_levels - 1].a;
+  int32_t n = a->rows;
+  double *v = m->kernel = pl_memory_new(c, ((size_t)n * (size_t)k + 1) * sizeof *m->kernel);
+  if (!v) return false;
+  for (int32_t q = 0; q < k; q++) {
+    double square = 0, moved = 0;
+    for (int32_t i = 0; i < n; i++) v[i] = vectors[(int64_t)i * k + q];
+    for (int twice = 0; twice < 2; twice++) project(m, n, v);
+    for (int32_t i = 0; i < n; i++) square += v[i] * v[i];
+    if (!(square > 0)) continue;
+    for (int32_t i = 0; i < n; i++) {
+      double s = 0;
+      for (int32_t t = a->ptr[i]; t < a->ptr[i + 1]; t++) s += a->value[t] * v[a->col[t]];
+      moved += s * s;
+    }
+    if (sqrt(moved) > 1e-10 * largest * sqrt(square)) continue;
+    for (int32_t i = 0; i < n; i++) v[i] /= sqrt(square);
+    m->n_kernel++;
+    v += n;
+  }
+  return true;
+}
+
+/* The coarsest matrix, sorted, with a whole diagonal; where it is singular (a pure Neumann problem), shifted a little,
+ * and its kernel is kept out of solves. */
+static bool factor_coarsest(pl_context *c, multigrid *m, int32_t k, const double *vectors) {
   csr once = {0}, a = {0};
   const csr *from = &m->levels[m->n_levels - 1].a;
   int32_t n = from->rows, *ptr = NULL, *col = NULL, filled = 0;
@@ -442,40 +480,41 @@ static bool factor_coarsest(pl_context *c, multigrid *m) {
     ptr[0] = 0;
     for (int32_t i = 0; i < n; i++) {
       bool seen = false, zero = true;
-      for (int32_t k = a.ptr[i]; k <= a.ptr[i + 1]; k++) {
-        bool end = k == a.ptr[i + 1];
-        if (!seen && (end || a.col[k] >= i)) {
+      for (int32_t t = a.ptr[i]; t <= a.ptr[i + 1]; t++) {
+        bool end = t == a.ptr[i + 1];
+        if (!seen && (end || a.col[t] >= i)) {
           seen = true;
-          if (end || a.col[k] > i) { /* absent */
+          if (end || a.col[t] > i) { /* absent */
             m->coarse_values[filled] = 0;
             col[filled++] = i;
           }
         }
         if (end) break;
-        m->coarse_values[filled] = a.value[k];
-        col[filled++] = a.col[k];
-        zero = zero && a.value[k] == 0;
-        if (a.col[k] == i) largest = fmax(largest, fabs(a.value[k]));
+        m->coarse_values[filled] = a.value[t];
+        col[filled++] = a.col[t];
+        zero = zero && a.value[t] == 0;
+        if (a.col[t] == i) largest = fmax(largest, fabs(a.value[t]));
       }
-      for (int32_t k = ptr[i]; zero && k < filled; k++)
-        if (col[k] == i) m->coarse_values[k] = 1;
+      for (int32_t t = ptr[i]; zero && t < filled; t++)
+        if (col[t] == i) m->coarse_values[t] = 1;
       ptr[i + 1] = filled;
     }
     ok = (m->coarse = pl_pattern_new(c, n, n, ptr, col)) != NULL;
   }
-  if (ok && !(m->factor = pl_direct_factor(c, m->coarse, m->coarse_values, PL_SOLVER_AUTO)) &&
-      c->status == PL_ERROR_NUMERIC) {
-    c->status = PL_OK;
-    for (int32_t i = 0; i < n; i++)
-      for (int32_t k = ptr[i]; k < ptr[i + 1]; k++)
-        if (col[k] == i) m->coarse_values[k] += 1e-8 * (largest > 0 ? largest : 1);
+  ok = ok && find_kernel(c, m, k, vectors, largest);
+  for (bool shift = m->n_kernel > 0; ok && !m->factor; shift = true) {
+    for (int32_t i = 0; shift && i < n; i++)
+      for (int32_t t = ptr[i]; t < ptr[i + 1]; t++)
+        if (col[t] == i) m->coarse_values[t] += 1e-8 * (largest > 0 ? largest : 1);
     m->factor = pl_direct_factor(c, m->coarse, m->coarse_values, PL_SOLVER_AUTO);
+    ok = m->factor || (!shift && c->status == PL_ERROR_NUMERIC);
+    if (ok) c->status = PL_OK;
   }
   pl_memory_free(c, ptr);
   pl_memory_free(c, col);
   csr_free(c, &once);
   csr_free(c, &a);
-  return ok && m->factor;
+  return ok;
 }
 
 /* ---- the cycle ---- */
@@ -531,7 +570,11 @@ static bool turn(pl_context *c, multigrid *m) {
 static void cycle(pl_context *c, multigrid *m, int i, bool transpose, const double *b, double *x) {
   level *l = &m->levels[i];
   if (i == m->n_levels - 1) {
-    pl_direct_solve(c, m->factor, m->coarse_values, transpose, 1, b, x);
+    int32_t n = l->a.rows;
+    memcpy(l->y, b, (size_t)n * sizeof *b);
+    project(m, n, l->y);
+    pl_direct_solve(c, m->factor, m->coarse_values, transpose, 1, l->y, x);
+    project(m, n, x);
     return;
   }
   const csr *a = matrix_of(l, transpose);
@@ -589,8 +632,9 @@ pl_preconditioner *pl_multigrid(pl_context *c, pl_pattern *p, const double *valu
     }
     strength /= 2;
   }
+  ok = ok && (n == 0 || factor_coarsest(c, m, k, vectors));
   pl_memory_free(c, vectors);
-  if (ok && (n == 0 || factor_coarsest(c, m))) return &m->base;
+  if (ok) return &m->base;
   destroy(c, &m->base.base);
   return NULL;
 }
