@@ -67,16 +67,39 @@ PL_API bool pl_body_save(pl_context *c, const pl_body *b, int n_captured, const 
 PL_API pl_body *pl_body_load(pl_context *c, const char *path, int most, pl_value *captured, int *n_captured,
                              char **text, size_t *text_length);
 
-/* F(u, theta...) = 0 for a body F of one output {n} and the inputs {n}, theta...; inputs[0] is where to start. Outputs:
- * u and the number of iterations (i64). Derivatives are the implicit function's. */
+/* F(u, theta...) = 0 for a body F of one output {n} (or two: its Jacobian, checked where it starts) and the inputs {n},
+ * theta...; inputs[0] is where to start; with bounds, two more inputs {n}, lo and hi, follow. Outputs: u; the record,
+ * the bits of f64 numbers as i64: why it ended (pl_solve_end), counts, and the residuals' norms. Derivatives are the
+ * implicit function's; the record has none. pl_solve_reals gives all of the record as f64. */
+enum { PL_NEWTON_OUTPUTS = 2 };
+typedef enum {
+  PL_CONVERGED,
+  PL_TOO_MANY_ITERATIONS,
+  PL_NO_DESCENT,
+  PL_NOT_FINITE,
+  PL_SINGULAR_JACOBIAN,
+  PL_LINEAR_STAGNATION
+} pl_solve_end;
+enum { R_END, R_ITERATIONS, R_RESIDUAL, R_FIRST, R_EVALUATIONS, R_JACOBIANS, R_LINEAR, R_HISTORY }; /* the record */
+typedef enum { PL_SEARCH_NONE, PL_SEARCH_BACKTRACK, PL_SEARCH_DOGLEG, PL_SEARCH_TRANSIENT, PL_SEARCHES } pl_search;
 typedef struct {
   int64_t iterations; /* at most; 50 */
   double atol, rtol; /* converged when |F| <= atol + rtol |F at the start|; 1e-12, 1e-10; then one more step is tried */
-  bool line_search;  /* backtracking; true */
+  pl_search search;  /* backtrack */
+  double step_limit; /* the largest change of a component in a step; 0: any */
+  bool bounded;      /* steps are projected on bounds, the last two inputs */
+  bool unchecked;    /* a failure is told in the record, and is an error only where it is differentiated */
+  bool krylov;       /* the Jacobian's products with vectors are enough (GMRES) */
+  pl_object *pattern; /* of a Jacobian that is given: then F's second output are its values; without, a tensor {n, n} */
+  /* The equations' names, for messages: for each part in turn its number of equations, its rank, shape, the length of
+   * its name and the name's bytes. */
+  int n_names;
+  const int64_t *names;
 } pl_newton_options;
 PL_API pl_newton_options pl_newton_defaults(void);
 PL_API bool pl_newton(pl_context *c, pl_body *f, const pl_newton_options *options, int n, const pl_value *inputs,
                       pl_value *outputs);
+PL_API pl_value pl_solve_reals(pl_context *c, pl_value record);
 
 /* For tests and for looking into programs: they run instruction by instruction, as they were traced; and the first
  * result that is not finite is an error that names its op and line. */

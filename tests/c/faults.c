@@ -156,7 +156,7 @@ static int residual(pl_context *c, const pl_value *in,
   return 1;
 }
 static int newton(pl_context *c, const pl_value *in, pl_value *out) {
-  pl_value models[] = {in[0], in[0]}, u[2] = {PL_NONE, PL_NONE};
+  pl_value models[] = {in[0], in[0]}, u[PL_NEWTON_OUTPUTS] = {PL_NONE, PL_NONE};
   closure k = trace(c, residual, 2, models, 2);
   if (k.body) {
     pl_value args[MOST];
