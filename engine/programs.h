@@ -99,6 +99,17 @@ typedef struct {
 PL_API pl_newton_options pl_newton_defaults(void);
 PL_API bool pl_newton(pl_context *c, pl_body *f, const pl_newton_options *options, int n, const pl_value *inputs,
                       pl_value *outputs);
+
+/* f(y, theta) = 0 for each element of y by itself; f elementwise in y. inputs: lo or a start, theta..., then hi where
+ * bracketed. Outputs as newton's. */
+typedef struct {
+  int64_t iterations; /* 100 */
+  double rtol;        /* of y; 4 roundings */
+  bool bracketed, unchecked;
+} pl_root_options;
+PL_API pl_root_options pl_root_defaults(void);
+PL_API bool pl_root(pl_context *c, pl_body *f, const pl_root_options *options, int n, const pl_value *inputs,
+                    pl_value *outputs);
 PL_API pl_value pl_solve_reals(pl_context *c, pl_value record);
 
 /* For tests and for looking into programs: they run instruction by instruction, as they were traced; and the first

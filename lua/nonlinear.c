@@ -28,6 +28,15 @@ static const int64_t *names_option(lua_State *L, int i, int *n) {
   return list;
 }
 
+/* The solution, and the record as numbers. */
+static int push_solution(lua_State *L, binding *b, pl_value *out) {
+  pl_value record = out[1];
+  out[1] = pl_solve_reals(b->c, record);
+  if (pl_owns(b->c)) pl_release(b->c, record);
+  if (pl_error_status(b->c)) fail_engine(L, b);
+  return push_tensors(L, b, 2, out);
+}
+
 /* program.newton(program, inputs, options) -> {u, record as numbers} */
 static int newton(lua_State *L) {
   binding *b = binding_of(L);
@@ -51,14 +60,28 @@ static int newton(lua_State *L) {
   pl_value out[PL_NEWTON_OUTPUTS];
   mark_line(L, b);
   if (!pl_newton(b->c, f, &o, n, in, out)) fail_engine(L, b);
-  pl_value record = out[1];
-  out[1] = pl_solve_reals(b->c, record);
-  if (pl_owns(b->c)) pl_release(b->c, record);
-  if (pl_error_status(b->c)) fail_engine(L, b);
-  return push_tensors(L, b, PL_NEWTON_OUTPUTS, out);
+  return push_solution(L, b, out);
+}
+
+/* program.root(program, inputs, options) -> {y, record as numbers} */
+static int root(lua_State *L) {
+  binding *b = binding_of(L);
+  lua_settop(L, 3);
+  luaL_checktype(L, 3, LUA_TTABLE);
+  int n_in, n_out, n;
+  pl_body *f = program_at(L, 1, &n_in, &n_out);
+  const pl_value *in = read_tensors(L, b, 2, &n, "root");
+  pl_root_options o = {.iterations = (int64_t)number_option(L, 3, "iterations"),
+                       .rtol = number_option(L, 3, "rtol"),
+                       .bracketed = flag_option(L, 3, "bracketed"),
+                       .unchecked = flag_option(L, 3, "unchecked")};
+  pl_value out[PL_NEWTON_OUTPUTS];
+  mark_line(L, b);
+  if (!pl_root(b->c, f, &o, n, in, out)) fail_engine(L, b);
+  return push_solution(L, b, out);
 }
 
 void open_nonlinear(lua_State *L, binding *b, int table) {
-  static const luaL_Reg functions[] = {{"newton", newton}, {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"newton", newton}, {"root", root}, {NULL, NULL}};
   register_functions(L, b, table, functions);
 }

@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-enum { DERIVED_JACOBIAN = 90, DERIVED_DIAGONAL, DERIVED_AFFINE, DERIVED_PART };
+enum { DERIVED_JACOBIAN = 90, DERIVED_DIAGONAL, DERIVED_AFFINE, DERIVED_PART, DERIVED_BOTH };
 
 static pl_value call1(pl_context *c, pl_body *b, const pl_value *in) {
   return pl_apply1(c, PL_OP(call), b->n_in, in, (pl_attr[]){PL_OBJECT(&b->base), PL_INT(0)});
@@ -26,7 +26,7 @@ static pl_body *product(pl_context *c, pl_body *f, bool transpose, const char *n
 
 pl_body *pl_implicit_tangent(pl_context *c, pl_body *f, const char *name) { return product(c, f, false, name); }
 
-/* What a derived body is written with: from f's inputs, their number first, to the result. */
+/* What a derived body is written with: from its inputs to its result. */
 typedef pl_value (*formula)(pl_context *c, pl_body *f, pl_value *in, const void *data);
 
 static pl_body *derive(pl_context *c, pl_body *f, int kind, int n_key, const uint64_t *key, int n, const pl_spec *specs,
@@ -86,6 +86,20 @@ static pl_value diagonal_formula(pl_context *c, pl_body *f, pl_value *in, const 
 pl_body *pl_implicit_diagonal(pl_context *c, pl_body *f, const char *name) {
   pl_body *one = product(c, f, false, name);
   return one ? derive(c, f, DERIVED_DIAGONAL, 0, NULL, f->n_in, f->specs, diagonal_formula, one) : NULL;
+}
+
+pl_body *pl_implicit_both(pl_context *c, pl_body *f, pl_body *diagonal) {
+  pl_derived *old = pl_derived_find(f, DERIVED_BOTH, 0, NULL);
+  if (old) return old->body;
+  pl_value in[PL_MAX_INPUTS], out[2];
+  pl_tape *t = pl_trace_open(c, f->n_in, f->specs, in);
+  if (!t) return NULL;
+  pl_body *b = NULL;
+  if (pl_inlined(c, f, in, out) && pl_inlined(c, diagonal, in, out + 1))
+    b = pl_trace_close(c, t, 2, out, true, 0, NULL, NULL);
+  pl_trace_free(c, t);
+  pl_derived *kept = b ? pl_derived_keep(c, f, DERIVED_BOTH, 0, NULL, b, 0, NULL) : NULL;
+  return kept ? kept->body : NULL;
 }
 
 static pl_value part_formula(pl_context *c, pl_body *f, pl_value *in, const void *data) {

@@ -41,5 +41,7 @@ pl_body *pl_implicit_values(pl_context *c, pl_body *f, const pl_compression *k, 
 pl_body *pl_implicit_part(pl_context *c, pl_body *f, int k);
 /* (u, theta...) -> the diagonal of dF/du. */
 pl_body *pl_implicit_diagonal(pl_context *c, pl_body *f, const char *name);
+/* f's output and the diagonal side by side. */
+pl_body *pl_implicit_both(pl_context *c, pl_body *f, pl_body *diagonal);
 
 #endif

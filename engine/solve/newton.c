@@ -18,6 +18,7 @@
 #include "direct.h"
 #include "gmres.h"
 #include "implicit.h"
+#include "report.h"
 
 /* Attributes: residual (u, theta... -> F), jacobian (u, theta... -> values), tangent (u, theta..., F, du -> J du),
  * pattern, options, names of the equations. For Krylov's method the residual stands for the jacobian, elsewhere it may
@@ -95,7 +96,7 @@ static bool newton_shape(const pl_call *call, pl_spec *out) {
     }
   }
   out[0] = f->specs[0];
-  out[1] = (pl_spec){PL_I64, 1, {(int32_t)(R_HISTORY + OPTION(attrs, O_ITERATIONS) + 1)}};
+  out[1] = pl_record_spec(OPTION(attrs, O_ITERATIONS));
   return true;
 }
 
@@ -106,107 +107,18 @@ typedef struct {
   const double *lo, *hi;
   pl_gmres krylov;
   pl_plan *shift; /* pseudo-transient: the pattern with a diagonal */
-  double norm, first, s, radius, time, forcing, predicted, cauchy;
-  int64_t n, iteration, evaluations, jacobians, linear;
+  pl_progress p;
+  double s, radius, time, forcing, predicted, cauchy;
   int tries;
   bool close; /* converged: one more step takes what quadratic convergence offers */
 } newton;
 
-static double norm2(const double *x, int64_t n) {
-  double sum = 0, scale = 0;
-  for (int64_t i = 0; i < n; i++) scale = fmax(scale, fabs(x[i]));
-  if (!(scale > 0) || isinf(scale)) return isnan(scale) ? NAN : scale;
-  for (int64_t i = 0; i < n; i++) sum += x[i] / scale * (x[i] / scale);
-  return scale * sqrt(sum);
-}
-static double largest(const double *x, int64_t n) {
-  double most = 0;
-  for (int64_t i = 0; i < n; i++) most = fmax(most, fabs(x[i]));
-  return most;
-}
-static bool all_finite(const double *x, int64_t n) {
-  for (int64_t i = 0; i < n; i++)
-    if (!isfinite(x[i])) return false;
-  return true;
-}
-
 /* ---- ends ---- */
 
-/* "equation 3" or "u[2, 1]" */
-static void equation_name(const pl_attr *names, int64_t k, char *text) {
-  const int64_t *p = names->list, *end = p + names->n;
-  while (end - p >= 3 && p[1] >= 0 && p[1] <= PL_MAX_RANK && end - p >= 3 + p[1]) {
-    int64_t count = p[0], rank = p[1], n = p[2 + rank];
-    const int64_t *shape = p + 2, *name = p + 3 + rank;
-    if (n < 0 || n > end - name) break;
-    if (k < count) {
-      int64_t at[PL_MAX_RANK];
-      int used = 0;
-      for (int64_t i = 0; i < n && used < PL_TEXT / 2; i++) text[used++] = (char)name[i];
-      for (int64_t a = rank; a-- > 0; k /= shape[a] > 0 ? shape[a] : 1) at[a] = k % (shape[a] > 0 ? shape[a] : 1) + 1;
-      for (int64_t a = 0; a < rank; a++)
-        used += snprintf(text + used, (size_t)(PL_TEXT - used), a ? ", %d" : "[%d", (int)at[a]);
-      snprintf(text + used, (size_t)(PL_TEXT - used), rank ? "]" : "");
-      return;
-    }
-    k -= count;
-    p = name + n;
-  }
-  snprintf(text, PL_TEXT, "equation %lld", (long long)k + 1);
-}
-
-enum { TELL = 700 };
-/* The norms on the way and the largest residuals. */
-static void tell(const pl_activation *a, const newton *s, char *text) {
-  const double *history = (const double *)a->out[1]->data + R_HISTORY;
-  int used = snprintf(text, TELL, "the residual's norm went");
-  for (int64_t k = 0; k <= s->iteration; k++) {
-    if (k == 4 && s->iteration > 8) {
-      used += snprintf(text + used, (size_t)(TELL - used), " ...");
-      k = s->iteration - 3;
-    }
-    used += snprintf(text + used, (size_t)(TELL - used), " %.3g", history[k]);
-  }
-  used += snprintf(text + used, (size_t)(TELL - used), "; the worst equations are ");
-  int64_t worst[3], n = 0;
-  for (; n < 3 && n < s->n; n++) {
-    worst[n] = -1;
-    for (int64_t i = 0; i < s->n; i++) {
-      bool taken = false;
-      for (int64_t k = 0; k < n; k++) taken = taken || worst[k] == i;
-      if (!taken && (worst[n] < 0 || !(fabs(s->r[i]) <= fabs(s->r[worst[n]])))) worst[n] = i;
-    }
-    char name[PL_TEXT];
-    equation_name(&a->attrs[5], worst[n], name);
-    used += snprintf(text + used, (size_t)(TELL - used), "%s%s (%.3g)", n ? ", " : "", name, s->r[worst[n]]);
-  }
-}
-
-static pl_next finish(pl_activation *a, newton *s, pl_solve_end end) {
-  double *numbers = a->out[1]->data; /* their bits */
-  memcpy(a->out[0]->data, s->u, (size_t)s->n * sizeof *s->u);
-  numbers[R_END] = end;
-  numbers[R_ITERATIONS] = (double)s->iteration;
-  numbers[R_RESIDUAL] = s->norm;
-  numbers[R_FIRST] = s->first;
-  numbers[R_EVALUATIONS] = (double)s->evaluations;
-  numbers[R_JACOBIANS] = (double)s->jacobians;
-  numbers[R_LINEAR] = (double)s->linear;
-  for (int64_t k = s->iteration + 1; k <= OPTION(a->attrs, O_ITERATIONS); k++) numbers[R_HISTORY + k] = NAN;
-  return PL_NEXT_DONE;
-}
-
+static pl_next finish(pl_activation *a, newton *s, pl_solve_end end) { return pl_progress_end(a, &s->p, s->u, end); }
 static pl_next fail(pl_context *c, pl_activation *a, newton *s, pl_solve_end end, const char *what,
                     const char *advice) {
-  if (HAS(a->attrs, UNCHECKED)) {
-    pl_clear(c);
-    return finish(a, s, end);
-  }
-  char text[TELL];
-  tell(a, s, text);
-  pl_clear(c);
-  pl_error(c, PL_ERROR_NUMERIC, "newton %s (iteration %lld): %s. %s", what, (long long)s->iteration, text, advice);
-  return PL_NEXT_FAIL;
+  return pl_progress_fail(c, a, &s->p, s->u, s->r, end, what, advice);
 }
 
 /* A singular matrix: the error is set. */
@@ -233,7 +145,7 @@ static pl_next call(pl_activation *a, newton *s, pl_frame *f, const double *u, d
   return PL_NEXT_CALL;
 }
 static pl_next evaluate(pl_activation *a, newton *s, double *u, double *r, int phase) {
-  s->evaluations++;
+  s->p.evaluations++;
   return call(a, s, s->residual, u, r, phase);
 }
 static pl_next multiply(pl_activation *a, newton *s, double *v, double *out, int phase) {
@@ -245,15 +157,13 @@ static pl_next multiply(pl_activation *a, newton *s, double *v, double *out, int
 
 /* A solution at the limit of rounding: a step that moves nothing. */
 static bool at_rounding(const newton *s) {
-  return s->norm <= 1e3 * DBL_EPSILON * fmax(s->first, 1) ||
-         largest(s->step, s->n) <= 64 * DBL_EPSILON * largest(s->u, s->n);
+  return s->p.norm <= 1e3 * DBL_EPSILON * fmax(s->p.first, 1) ||
+         pl_largest(s->step, s->p.n) <= 64 * DBL_EPSILON * pl_largest(s->u, s->p.n);
 }
-
-static double trust(const newton *s) { return norm2(s->trial, s->n); }
 
 /* r = J x of the matrix at hand, or J' x. */
 static void apply(const newton *s, const pl_pattern *p, bool transpose, const double *x, double *y) {
-  memset(y, 0, (size_t)s->n * sizeof *y);
+  memset(y, 0, (size_t)s->p.n * sizeof *y);
   for (int32_t i = 0; i < p->rows; i++)
     for (int32_t k = p->row_ptr[i]; k < p->row_ptr[i + 1]; k++) {
       if (transpose) y[p->col[k]] += s->values[k] * x[i];
@@ -264,51 +174,51 @@ static void apply(const newton *s, const pl_pattern *p, bool transpose, const do
 /* The dogleg's step p in a ball of the radius, in s->trial: along the gradient J'r to the least |r - J p| there, from
  * there to Newton's step. The predicted |r - J p| goes into s->predicted. */
 static void dogleg(newton *s, const pl_pattern *p) {
-  double *q = s->trial, whole = norm2(s->step, s->n), steep = norm2(s->gradient, s->n);
-  if (whole <= s->radius) memcpy(q, s->step, (size_t)s->n * sizeof *q);
+  double *q = s->trial, whole = pl_norm2(s->step, s->p.n), steep = pl_norm2(s->gradient, s->p.n);
+  if (whole <= s->radius) memcpy(q, s->step, (size_t)s->p.n * sizeof *q);
   else if (s->cauchy * steep >= s->radius)
-    for (int64_t i = 0; i < s->n; i++) q[i] = s->gradient[i] * (s->radius / steep);
+    for (int64_t i = 0; i < s->p.n; i++) q[i] = s->gradient[i] * (s->radius / steep);
   else {
     double a = 0, b = 0, d = s->cauchy * steep * s->cauchy * steep - s->radius * s->radius;
-    for (int64_t i = 0; i < s->n; i++) {
+    for (int64_t i = 0; i < s->p.n; i++) {
       double g = s->cauchy * s->gradient[i], t = s->step[i] - g;
       a += t * t;
       b += t * g;
     }
     double tau = (-b + sqrt(fmax(b * b - a * d, 0))) / a;
-    for (int64_t i = 0; i < s->n; i++) {
+    for (int64_t i = 0; i < s->p.n; i++) {
       double g = s->cauchy * s->gradient[i];
       q[i] = g + tau * (s->step[i] - g);
     }
   }
   apply(s, p, false, q, s->r_trial);
-  for (int64_t i = 0; i < s->n; i++) s->r_trial[i] = s->r[i] - s->r_trial[i];
-  s->predicted = norm2(s->r_trial, s->n);
+  for (int64_t i = 0; i < s->p.n; i++) s->r_trial[i] = s->r[i] - s->r_trial[i];
+  s->predicted = pl_norm2(s->r_trial, s->p.n);
 }
 
 /* The next point to look at. */
 static pl_next attempt(pl_activation *a, newton *s) {
   if (OPTION(a->attrs, O_SEARCH) == PL_SEARCH_DOGLEG) {
     dogleg(s, PATTERN(a->attrs));
-    for (int64_t i = 0; i < s->n; i++) s->trial[i] = s->u[i] - s->trial[i];
+    for (int64_t i = 0; i < s->p.n; i++) s->trial[i] = s->u[i] - s->trial[i];
   } else
-    for (int64_t i = 0; i < s->n; i++) s->trial[i] = s->u[i] - s->s * s->step[i];
-  for (int64_t i = 0; s->lo && i < s->n; i++) s->trial[i] = fmin(fmax(s->trial[i], s->lo[i]), s->hi[i]);
+    for (int64_t i = 0; i < s->p.n; i++) s->trial[i] = s->u[i] - s->s * s->step[i];
+  for (int64_t i = 0; s->lo && i < s->p.n; i++) s->trial[i] = fmin(fmax(s->trial[i], s->lo[i]), s->hi[i]);
   return evaluate(a, s, s->trial, s->r_trial, TRIED);
 }
 
 /* Newton's step is known. */
 static pl_next stepped(pl_activation *a, newton *s) {
-  double limit = real_option(a->attrs, O_STEP_LIMIT), most = largest(s->step, s->n);
+  double limit = real_option(a->attrs, O_STEP_LIMIT), most = pl_largest(s->step, s->p.n);
   s->s = limit > 0 && most > limit ? limit / most : 1;
   s->tries = 0;
   if (OPTION(a->attrs, O_SEARCH) == PL_SEARCH_DOGLEG) {
     apply(s, PATTERN(a->attrs), true, s->r, s->gradient);
     apply(s, PATTERN(a->attrs), false, s->gradient, s->trial);
-    double g = norm2(s->gradient, s->n), jg = trust(s);
+    double g = pl_norm2(s->gradient, s->p.n), jg = pl_norm2(s->trial, s->p.n);
     s->cauchy = jg > 0 ? g / jg * (g / jg) : 0;
-    if (s->iteration == 0) s->radius = s->s * norm2(s->step, s->n);
-    else if (limit > 0) s->radius = fmin(s->radius, s->s * norm2(s->step, s->n));
+    if (s->p.iteration == 0) s->radius = s->s * pl_norm2(s->step, s->p.n);
+    else if (limit > 0) s->radius = fmin(s->radius, s->s * pl_norm2(s->step, s->p.n));
   }
   return attempt(a, s);
 }
@@ -322,55 +232,56 @@ static pl_next solve(pl_context *c, pl_activation *a, newton *s) {
     values += p->nnz;
     memset(values, 0, (size_t)s->shift->out->nnz * sizeof *values);
     for (int32_t k = 0; k < p->nnz; k++) values[of_j[k] - 1] = s->values[k];
-    for (int64_t k = 0; k < s->n; k++) values[of_i[k] - 1] += 1 / s->time;
+    for (int64_t k = 0; k < s->p.n; k++) values[of_i[k] - 1] += 1 / s->time;
     p = s->shift->out;
   }
   pl_resource *f = pl_direct_factor(c, p, values, PL_SOLVER_AUTO);
   bool solved = f && pl_direct_solve(c, f, values, false, 1, s->r, s->step);
   if (f) f->destroy(c, f);
   if (!solved) return singular(c, a, s);
-  s->linear++;
+  s->p.linear++;
   return stepped(a, s);
 }
 
 static pl_next multiplied(pl_context *c, pl_activation *a, newton *s, bool more) {
   pl_gmres *g = &s->krylov;
   if (more) {
-    s->linear++;
+    s->p.linear++;
     return multiply(a, s, g->in, g->out, MULTIPLIED);
   }
-  if (!all_finite(g->x, s->n) || !(g->residual <= fmax(g->tolerance, 0.9 * s->norm))) {
+  if (!pl_all_finite(g->x, s->p.n) || !(g->residual <= fmax(g->tolerance, 0.9 * s->p.norm))) {
     if (s->close) return finish(a, s, PL_CONVERGED);
     return fail(c, a, s, PL_LINEAR_STAGNATION, "stops: GMRES does not lower the residual of its linear system",
                 "Is the Jacobian singular there? Without jacobian = \"krylov\" it is found and solved directly");
   }
-  memcpy(s->step, g->x, (size_t)s->n * sizeof *s->step);
+  memcpy(s->step, g->x, (size_t)s->p.n * sizeof *s->step);
   return stepped(a, s);
 }
 
 /* J at u, or the end. */
 static pl_next next_step(pl_context *c, pl_activation *a, newton *s) {
-  ((double *)a->out[1]->data)[R_HISTORY + s->iteration] = s->norm;
-  if (s->close || s->norm == 0) return finish(a, s, PL_CONVERGED);
-  s->close = s->norm <= real_option(a->attrs, O_ATOL) + real_option(a->attrs, O_RTOL) * s->first;
-  if (s->iteration >= OPTION(a->attrs, O_ITERATIONS)) {
+  pl_progress_note(a, &s->p);
+  if (s->close || s->p.norm == 0) return finish(a, s, PL_CONVERGED);
+  s->close = s->p.norm <= real_option(a->attrs, O_ATOL) + real_option(a->attrs, O_RTOL) * s->p.first;
+  if (s->p.iteration >= OPTION(a->attrs, O_ITERATIONS)) {
     if (s->close) return finish(a, s, PL_CONVERGED);
     return fail(
         c, a, s, PL_TOO_MANY_ITERATIONS, "did not converge",
         "Start nearer to the solution, take smaller load or time steps (continuation), or allow more iterations");
   }
   if (s->time > 0 && s->close) s->time = INFINITY;
-  s->jacobians++;
+  s->p.jacobians++;
   if (!HAS(a->attrs, KRYLOV)) return call(a, s, s->jacobian, s->u, s->values, DIFFERENTIATED);
-  double tolerance = fmax(s->forcing * s->norm, 1e-14 * s->norm);
-  return multiplied(c, a, s, pl_gmres_begin(&s->krylov, s->r, s->close ? fmin(1e-8 * s->norm, tolerance) : tolerance));
+  double tolerance = fmax(s->forcing * s->p.norm, 1e-14 * s->p.norm);
+  return multiplied(c, a, s,
+                    pl_gmres_begin(&s->krylov, s->r, s->close ? fmin(1e-8 * s->p.norm, tolerance) : tolerance));
 }
 
 /* ---- the given Jacobian is compared with a directional derivative where it starts ---- */
 
 static pl_next probe(pl_activation *a, newton *s) {
   uint64_t x = 0x9e3779b97f4a7c15u;
-  for (int64_t i = 0; i < s->n; i++) {
+  for (int64_t i = 0; i < s->p.n; i++) {
     x ^= x << 13, x ^= x >> 7, x ^= x << 17;
     s->probe[i] = 0.5 + (double)(x >> 11) * 0x1p-53;
   }
@@ -379,7 +290,7 @@ static pl_next probe(pl_activation *a, newton *s) {
 static pl_next probed(pl_context *c, pl_activation *a, newton *s) {
   const pl_pattern *p = PATTERN(a->attrs);
   double scale = 0;
-  for (int64_t i = 0; i < s->n; i++) scale = fmax(scale, fabs(s->trial[i]));
+  for (int64_t i = 0; i < s->p.n; i++) scale = fmax(scale, fabs(s->trial[i]));
   for (int32_t i = 0; i < p->rows; i++) {
     double sum = 0, size = 0;
     for (int32_t k = p->row_ptr[i]; k < p->row_ptr[i + 1]; k++) {
@@ -388,7 +299,7 @@ static pl_next probed(pl_context *c, pl_activation *a, newton *s) {
     }
     if (fabs(sum - s->trial[i]) <= 1e-6 * fmax(size, fabs(s->trial[i])) + 1e-12 * scale) continue;
     char name[PL_TEXT];
-    equation_name(&a->attrs[5], i, name);
+    pl_equation_name(&a->attrs[5], i, name);
     pl_error(c, PL_ERROR_ARGUMENT,
              "newton: the given Jacobian is not the residual's derivative: in a test direction its row %d (%s) gives "
              "%.6g, the derivative is %.6g; leave jacobian out, and it is found",
@@ -404,7 +315,12 @@ static bool prepare(pl_context *c, pl_activation *a, newton *s) {
   const pl_attr *attrs = a->attrs;
   pl_body *f = RESIDUAL(attrs);
   pl_pattern *p = PATTERN(attrs);
-  int64_t n = s->n = a->in[0]->count, each = (n + 15) & ~(int64_t)7; /* whole vectors, and one more */
+  int64_t n = a->in[0]->count, each = (n + 15) & ~(int64_t)7; /* whole vectors, and one more */
+  s->p = (pl_progress){.n = n,
+                       .most = OPTION(attrs, O_ITERATIONS),
+                       .unchecked = HAS(attrs, UNCHECKED),
+                       .name = "newton",
+                       .names = &attrs[5]};
   bool krylov = HAS(attrs, KRYLOV), given = HAS(attrs, GIVEN);
   int64_t entries = 2 * (int64_t)p->nnz + n + 32;
   if (!(s->memory = pl_memory_new(c, (size_t)(7 * each + entries) * sizeof *s->memory))) return false;
@@ -440,28 +356,28 @@ static bool shift_pattern(pl_context *c, newton *s, pl_pattern *p) {
 }
 
 static pl_next started(pl_context *c, pl_activation *a, newton *s) {
-  if (!all_finite(s->r, s->n)) {
-    s->norm = s->first = NAN;
-    ((double *)a->out[1]->data)[R_HISTORY] = NAN;
+  if (!pl_all_finite(s->r, s->p.n)) {
+    s->p.norm = s->p.first = NAN;
+    pl_progress_note(a, &s->p);
     return fail(c, a, s, PL_NOT_FINITE, "cannot begin: the residual is not finite where it starts",
                 "Start where the residual is defined");
   }
-  s->norm = s->first = norm2(s->r, s->n);
+  s->p.norm = s->p.first = pl_norm2(s->r, s->p.n);
   if (OPTION(a->attrs, O_SEARCH) == PL_SEARCH_TRANSIENT) {
     if (!HAS(a->attrs, KRYLOV) && !shift_pattern(c, s, PATTERN(a->attrs))) return PL_NEXT_FAIL;
-    s->time = fmax(largest(s->u, s->n), 1) / fmax(largest(s->r, s->n), DBL_MIN);
+    s->time = fmax(pl_largest(s->u, s->p.n), 1) / fmax(pl_largest(s->r, s->p.n), DBL_MIN);
   }
   return next_step(c, a, s);
 }
 
 static pl_next accept(pl_context *c, pl_activation *a, newton *s, double norm) {
-  double *u = s->u, *r = s->r, ratio = norm / s->norm;
+  double *u = s->u, *r = s->r, ratio = norm / s->p.norm;
   s->u = s->trial;
   s->trial = u;
   s->r = s->r_trial;
   s->r_trial = r;
-  s->norm = norm;
-  s->iteration++;
+  s->p.norm = norm;
+  s->p.iteration++;
   s->time /= fmax(ratio, DBL_MIN);
   double least = 0.9 * s->forcing * s->forcing, wanted = 0.9 * ratio * ratio;
   s->forcing = fmin(fmax(wanted, least > 0.1 ? least : 0), 0.1);
@@ -476,20 +392,21 @@ static pl_next shorter(pl_context *c, pl_activation *a, newton *s) {
 }
 
 static pl_next tried(pl_context *c, pl_activation *a, newton *s) {
-  double norm = all_finite(s->r_trial, s->n) ? norm2(s->r_trial, s->n) : INFINITY;
+  double norm = pl_all_finite(s->r_trial, s->p.n) ? pl_norm2(s->r_trial, s->p.n) : INFINITY;
   if (s->close) { /* taken only if it is better */
-    if (norm < s->norm && s->iteration < OPTION(a->attrs, O_ITERATIONS)) return accept(c, a, s, norm);
+    if (norm < s->p.norm && s->p.iteration < OPTION(a->attrs, O_ITERATIONS)) return accept(c, a, s, norm);
     return finish(a, s, PL_CONVERGED);
   }
   switch (OPTION(a->attrs, O_SEARCH)) {
     case PL_SEARCH_DOGLEG: {
-      double ratio = (s->norm - norm) * (s->norm + norm) / ((s->norm - s->predicted) * (s->norm + s->predicted));
+      double ratio =
+          (s->p.norm - norm) * (s->p.norm + norm) / ((s->p.norm - s->predicted) * (s->p.norm + s->predicted));
       double step = 0;
-      for (int64_t i = 0; i < s->n; i++) step = fmax(step, fabs(s->trial[i] - s->u[i]));
+      for (int64_t i = 0; i < s->p.n; i++) step = fmax(step, fabs(s->trial[i] - s->u[i]));
       if (!(ratio > 0.25)) s->radius *= 0.25;
       else if (ratio > 0.75) s->radius *= 2;
       if (ratio > 1e-4) return accept(c, a, s, norm);
-      return step > 8 * DBL_EPSILON * largest(s->u, s->n) && s->tries++ < 60 ? attempt(a, s) : shorter(c, a, s);
+      return step > 8 * DBL_EPSILON * pl_largest(s->u, s->p.n) && s->tries++ < 60 ? attempt(a, s) : shorter(c, a, s);
     }
     case PL_SEARCH_TRANSIENT:
       if (isfinite(norm)) return accept(c, a, s, norm);
@@ -503,7 +420,7 @@ static pl_next tried(pl_context *c, pl_activation *a, newton *s) {
       }
       break;
     case PL_SEARCH_BACKTRACK:
-      if (norm <= (1 - 1e-4 * s->s) * s->norm) return accept(c, a, s, norm);
+      if (norm <= (1 - 1e-4 * s->s) * s->p.norm) return accept(c, a, s, norm);
       break;
     default:
       if (isfinite(norm)) return accept(c, a, s, norm);
@@ -517,11 +434,11 @@ static pl_next newton_step(pl_context *c, pl_activation *a) {
   switch (s->phase) {
     case START: return prepare(c, a, s) ? evaluate(a, s, s->u, s->r, STARTED) : PL_NEXT_FAIL;
     case STARTED: return started(c, a, s);
-    case DIFFERENTIATED: return HAS(a->attrs, GIVEN) && s->iteration == 0 ? probe(a, s) : solve(c, a, s);
+    case DIFFERENTIATED: return HAS(a->attrs, GIVEN) && s->p.iteration == 0 ? probe(a, s) : solve(c, a, s);
     case PROBED: return probed(c, a, s);
     case MULTIPLIED:
       if (s->time > 0)
-        for (int64_t i = 0; i < s->n; i++) s->krylov.out[i] += s->krylov.in[i] / s->time;
+        for (int64_t i = 0; i < s->p.n; i++) s->krylov.out[i] += s->krylov.in[i] / s->time;
       return multiplied(c, a, s, pl_gmres_next(&s->krylov));
     default: return tried(c, a, s);
   }

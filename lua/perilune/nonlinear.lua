@@ -302,4 +302,51 @@ function nonlinear.newton(residual, start, options)
   return split(u, free and core.put(base, free, w) or w), report_of(record)
 end
 
+-- ---- root ----
+
+local root_options = {iterations = true, rtol = true, check = true}
+
+--- y with f(y) = 0 for each element of y by itself; and a report. f is elementwise in y (and may capture tensors that broadcast with
+--- it); it is traced. Where to look: a bracket {lo, hi} of numbers or tensors, at whose ends f has different signs, or a start. Newton's method
+--- inside the bracket, bisected where it does not help; without one, the first change of sign makes one. What f captures receives derivatives
+--- by the implicit function theorem, to any order. The shape is that of f(lo).
+---@param f function  y -> as many values
+---@param where any  {lo, hi}, or a tensor or number to start from
+---@param options? table  {iterations = 100, rtol = 4 roundings, check = true: an unsolved equation is an error}
+---@return any y
+---@return table report  converged, iterations, residual (the largest), evaluations
+function nonlinear.root(f, where, options)
+  control.check_function(f, "root")
+  options = control.check_options(options, root_options, "root")
+  local bracket = type(where) == "table" and where
+  if bracket and (#bracket ~= 2 or next(bracket, 2)) or where == nil then core.fail "root needs a bracket {lo, hi} or a start" end
+  local o = {iterations = check_whole(options, "root", "iterations", 100), rtol = check_number(options, "root", "rtol", 2^-50),
+    unchecked = options.check == false, bracketed = bracket and true or false}
+  local ends = bracket or {where}
+  for k, x in ipairs(ends) do
+    if type(x) == "number" then ends[k] = core.tensor(x) elseif not is_tensor(x) then core.fail(("root: the %s is a number or a tensor, not %s"):format(bracket and "bracket" or "start", type(x))) end
+  end
+  local shape
+  local function trace(list)
+    return control.trace(list, #list, f, function(inputs) return inputs[1] end, function(out)
+      local y = type(out[2]) == "number" and core.tensor(out[2]) or out[2]
+      if not is_tensor(y) then core.fail(("root: the function returns a tensor, not %s"):format(y == nil and "nil" or type(y))) end
+      shape = y.shape
+      return {y}, {}
+    end)
+  end
+  local function spread(x) return core.broadcast_to(x, shape) end
+  local y0, hi = ends[1], ends[2]
+  if hi then y0, hi = y0 + 0*hi, hi + 0*y0 end
+  local body, captured, _, t = trace{y0}
+  if table.concat(shape, ",") ~= table.concat(y0.shape, ",") then -- the equations have more axes than the start
+    t:free()
+    y0, hi = spread(y0), hi and spread(hi)
+    body, captured, _, t = trace{y0}
+  end
+  local inputs = append({y0}, captured)
+  if hi then inputs[#inputs + 1] = hi end
+  return control.perform({t}, function(list) return list[1], report_of(list[2]) end, program.root, body, inputs, o)
+end
+
 return nonlinear
