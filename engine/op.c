@@ -40,7 +40,9 @@ static pl_op *const families[] = {pl_ops_elementwise,
                                   pl_ops_loops,
                                   pl_ops_newton,
                                   pl_ops_implicit,
-                                  pl_ops_root};
+                                  pl_ops_root,
+                                  pl_ops_fixed_point,
+                                  pl_ops_argmin};
 enum { FAMILIES = sizeof families / sizeof *families };
 
 extern const pl_kernel_entry __start_pl_kernels[], __stop_pl_kernels[];

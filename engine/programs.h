@@ -110,6 +110,33 @@ typedef struct {
 PL_API pl_root_options pl_root_defaults(void);
 PL_API bool pl_root(pl_context *c, pl_body *f, const pl_root_options *options, int n, const pl_value *inputs,
                     pl_value *outputs);
+
+/* u = g(u, theta) for a body g of one output {n} and the inputs {n}, theta...; by Anderson's acceleration. Outputs as
+ * newton's. */
+typedef struct {
+  int64_t iterations, depth; /* 200; how many differences are kept, 5 (at most 50; 0: plain iteration) */
+  double damping;            /* of g(u) - u, 1 */
+  double atol, rtol;         /* converged when |g(u) - u| <= atol + rtol |that at the start|; 1e-14, 1e-12 */
+  bool unchecked, krylov;    /* krylov: derivatives by products with the Jacobian alone */
+  int n_names;
+  const int64_t *names;
+} pl_fixed_point_options;
+PL_API pl_fixed_point_options pl_fixed_point_defaults(void);
+PL_API bool pl_fixed_point(pl_context *c, pl_body *g, const pl_fixed_point_options *options, int n,
+                           const pl_value *inputs, pl_value *outputs);
+
+/* The u where phi(u, theta), a body with one result of rank 0, is least nearby. Outputs as newton's; the residual is the
+ * gradient. */
+typedef struct {
+  int64_t iterations; /* 100 */
+  double atol, rtol;  /* of the gradient's norm; 1e-12, 1e-10 */
+  bool unchecked;
+  int n_names;
+  const int64_t *names;
+} pl_argmin_options;
+PL_API pl_argmin_options pl_argmin_defaults(void);
+PL_API bool pl_argmin(pl_context *c, pl_body *phi, const pl_argmin_options *options, int n, const pl_value *inputs,
+                      pl_value *outputs);
 PL_API pl_value pl_solve_reals(pl_context *c, pl_value record);
 
 /* For tests and for looking into programs: they run instruction by instruction, as they were traced; and the first

@@ -81,7 +81,48 @@ static int root(lua_State *L) {
   return push_solution(L, b, out);
 }
 
+/* program.fixed_point(program, inputs, options) -> {u, record as numbers} */
+static int fixed_point(lua_State *L) {
+  binding *b = binding_of(L);
+  lua_settop(L, 3);
+  luaL_checktype(L, 3, LUA_TTABLE);
+  int n_in, n_out, n;
+  pl_body *g = program_at(L, 1, &n_in, &n_out);
+  const pl_value *in = read_tensors(L, b, 2, &n, "fixed_point");
+  pl_fixed_point_options o = {.iterations = (int64_t)number_option(L, 3, "iterations"),
+                              .depth = (int64_t)number_option(L, 3, "anderson"),
+                              .damping = number_option(L, 3, "damping"),
+                              .atol = number_option(L, 3, "atol"),
+                              .rtol = number_option(L, 3, "rtol"),
+                              .unchecked = flag_option(L, 3, "unchecked"),
+                              .krylov = flag_option(L, 3, "krylov")};
+  o.names = names_option(L, 3, &o.n_names);
+  pl_value out[PL_NEWTON_OUTPUTS];
+  mark_line(L, b);
+  if (!pl_fixed_point(b->c, g, &o, n, in, out)) fail_engine(L, b);
+  return push_solution(L, b, out);
+}
+
+/* program.argmin(program, inputs, options) -> {u, record as numbers} */
+static int argmin(lua_State *L) {
+  binding *b = binding_of(L);
+  lua_settop(L, 3);
+  luaL_checktype(L, 3, LUA_TTABLE);
+  int n_in, n_out, n;
+  pl_body *phi = program_at(L, 1, &n_in, &n_out);
+  const pl_value *in = read_tensors(L, b, 2, &n, "argmin");
+  pl_argmin_options o = {.iterations = (int64_t)number_option(L, 3, "iterations"),
+                         .atol = number_option(L, 3, "atol"),
+                         .rtol = number_option(L, 3, "rtol"),
+                         .unchecked = flag_option(L, 3, "unchecked")};
+  o.names = names_option(L, 3, &o.n_names);
+  pl_value out[PL_NEWTON_OUTPUTS];
+  mark_line(L, b);
+  if (!pl_argmin(b->c, phi, &o, n, in, out)) fail_engine(L, b);
+  return push_solution(L, b, out);
+}
+
 void open_nonlinear(lua_State *L, binding *b, int table) {
-  static const luaL_Reg functions[] = {{"newton", newton}, {"root", root}, {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"newton", newton}, {"root", root}, {"fixed_point", fixed_point}, {"argmin", argmin}, {NULL, NULL}};
   register_functions(L, b, table, functions);
 }

@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-enum { DERIVED_JACOBIAN = 90, DERIVED_DIAGONAL, DERIVED_AFFINE, DERIVED_PART, DERIVED_BOTH };
+enum { DERIVED_JACOBIAN = 90, DERIVED_DIAGONAL, DERIVED_AFFINE, DERIVED_PART, DERIVED_BOTH, DERIVED_DEFECT };
 
 static pl_value call1(pl_context *c, pl_body *b, const pl_value *in) {
   return pl_apply1(c, PL_OP(call), b->n_in, in, (pl_attr[]){PL_OBJECT(&b->base), PL_INT(0)});
@@ -102,6 +102,15 @@ pl_body *pl_implicit_both(pl_context *c, pl_body *f, pl_body *diagonal) {
   return kept ? kept->body : NULL;
 }
 
+static pl_value defect_formula(pl_context *c, pl_body *f, pl_value *in, const void *data) {
+  (void)data;
+  return PL_BINARY(sub, c, in[0], inlined(c, f, in));
+}
+
+pl_body *pl_implicit_defect(pl_context *c, pl_body *f) {
+  return derive(c, f, DERIVED_DEFECT, 0, NULL, f->n_in, f->specs, defect_formula, NULL);
+}
+
 static pl_value part_formula(pl_context *c, pl_body *f, pl_value *in, const void *data) {
   pl_value out[PL_MAX_OUTPUTS];
   if (!pl_inlined(c, f, in, out)) return PL_NONE;
@@ -113,6 +122,16 @@ static pl_value part_formula(pl_context *c, pl_body *f, pl_value *in, const void
 
 pl_body *pl_implicit_part(pl_context *c, pl_body *f, int k) {
   return derive(c, f, DERIVED_PART, 1, (uint64_t[]){(uint64_t)k}, f->n_in, f->specs, part_formula, &k);
+}
+
+pl_plan *pl_plan_shift(pl_context *c, pl_pattern *p) {
+  int32_t n = p->rows, *ptr = pl_memory_new(c, ((size_t)n + 1) * sizeof *ptr);
+  for (int32_t i = 0; ptr && i <= n; i++) ptr[i] = i;
+  pl_pattern *diagonal = ptr ? pl_pattern_new(c, n, n, ptr, ptr) : NULL;
+  pl_memory_free(c, ptr);
+  pl_plan *plan = diagonal ? pl_plan_get(c, PL_PLAN_SUM, p, diagonal) : NULL;
+  pl_object_release((pl_object *)diagonal);
+  return plan;
 }
 
 /* ---- linear solves with the Jacobian at the solution ---- */

@@ -41,7 +41,12 @@ pl_body *pl_implicit_values(pl_context *c, pl_body *f, const pl_compression *k, 
 pl_body *pl_implicit_part(pl_context *c, pl_body *f, int k);
 /* (u, theta...) -> the diagonal of dF/du. */
 pl_body *pl_implicit_diagonal(pl_context *c, pl_body *f, const char *name);
+/* (u, theta...) -> u - f(u, theta...). */
+pl_body *pl_implicit_defect(pl_context *c, pl_body *f);
 /* f's output and the diagonal side by side. */
 pl_body *pl_implicit_both(pl_context *c, pl_body *f, pl_body *diagonal);
+
+/* The plan of J + t I, which the caller releases. */
+pl_plan *pl_plan_shift(pl_context *c, pl_pattern *p);
 
 #endif

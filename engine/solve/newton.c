@@ -344,17 +344,6 @@ static bool prepare(pl_context *c, pl_activation *a, newton *s) {
   return !krylov || pl_gmres_new(c, &s->krylov, n);
 }
 
-static bool shift_pattern(pl_context *c, newton *s, pl_pattern *p) {
-  int32_t n = p->rows, *ptr = pl_memory_new(c, ((size_t)n + 1) * sizeof *ptr);
-  if (!ptr) return false;
-  for (int32_t i = 0; i <= n; i++) ptr[i] = i;
-  pl_pattern *diagonal = pl_pattern_new(c, n, n, ptr, ptr);
-  pl_memory_free(c, ptr);
-  if (diagonal) s->shift = pl_plan_get(c, PL_PLAN_SUM, p, diagonal);
-  pl_object_release((pl_object *)diagonal);
-  return s->shift != NULL;
-}
-
 static pl_next started(pl_context *c, pl_activation *a, newton *s) {
   if (!pl_all_finite(s->r, s->p.n)) {
     s->p.norm = s->p.first = NAN;
@@ -364,7 +353,7 @@ static pl_next started(pl_context *c, pl_activation *a, newton *s) {
   }
   s->p.norm = s->p.first = pl_norm2(s->r, s->p.n);
   if (OPTION(a->attrs, O_SEARCH) == PL_SEARCH_TRANSIENT) {
-    if (!HAS(a->attrs, KRYLOV) && !shift_pattern(c, s, PATTERN(a->attrs))) return PL_NEXT_FAIL;
+    if (!HAS(a->attrs, KRYLOV) && !(s->shift = pl_plan_shift(c, PATTERN(a->attrs)))) return PL_NEXT_FAIL;
     s->time = fmax(pl_largest(s->u, s->p.n), 1) / fmax(pl_largest(s->r, s->p.n), DBL_MIN);
   }
   return next_step(c, a, s);

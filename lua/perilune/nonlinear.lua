@@ -327,9 +327,9 @@ function nonlinear.root(f, where, options)
     if type(x) == "number" then ends[k] = core.tensor(x) elseif not is_tensor(x) then core.fail(("root: the %s is a number or a tensor, not %s"):format(bracket and "bracket" or "start", type(x))) end
   end
   local shape
-  local function trace(list)
-    return control.trace(list, #list, f, function(inputs) return inputs[1] end, function(out)
-      local y = type(out[2]) == "number" and core.tensor(out[2]) or out[2]
+  local function traced(list)
+    return control.trace(list, #list, f, function(inputs) return inputs[1] end, function(results)
+      local y = type(results[2]) == "number" and core.tensor(results[2]) or results[2]
       if not is_tensor(y) then core.fail(("root: the function returns a tensor, not %s"):format(y == nil and "nil" or type(y))) end
       shape = y.shape
       return {y}, {}
@@ -338,15 +338,86 @@ function nonlinear.root(f, where, options)
   local function spread(x) return core.broadcast_to(x, shape) end
   local y0, hi = ends[1], ends[2]
   if hi then y0, hi = y0 + 0*hi, hi + 0*y0 end
-  local body, captured, _, t = trace{y0}
+  local body, captured, _, t = traced{y0}
   if table.concat(shape, ",") ~= table.concat(y0.shape, ",") then -- the equations have more axes than the start
     t:free()
     y0, hi = spread(y0), hi and spread(hi)
-    body, captured, _, t = trace{y0}
+    body, captured, _, t = traced{y0}
   end
   local inputs = append({y0}, captured)
   if hi then inputs[#inputs + 1] = hi end
   return control.perform({t}, function(list) return list[1], report_of(list[2]) end, program.root, body, inputs, o)
+end
+
+-- ---- fixed_point, argmin ----
+
+local function numbers(options, what, defaults)
+  local o = {unchecked = options.check == false}
+  for name, default in pairs(defaults) do
+    local read = (name == "iterations" or name == "anderson") and check_whole or check_number
+    o[name] = read(options, what, name, default)
+  end
+  return o
+end
+
+local fixed_options = {anderson = true, damping = true, rtol = true, atol = true, iterations = true, check = true, jacobian = true}
+
+--- u with u = g(u), from a start u0, by Anderson's acceleration; and a report. u0 and g(u) are trees of the same shapes; g is traced. What g
+--- captures receives derivatives by the implicit function theorem for u - g(u) = 0, to any order: one linear solve with the coloured sparse
+--- Jacobian, or with jacobian = "krylov" by its products with vectors alone. anderson is how many differences are kept (0: plain iteration, at most 50),
+--- damping the part of g(u) - u that is taken. It has converged when |g(u) - u| <= atol + rtol |g(u0) - u0|.
+---@param g function  u -> tree
+---@param start any  a number, a tensor or a tree
+---@param options? table  {anderson = 5, damping = 1, rtol = 1e-12, atol = 1e-14, iterations = 200, jacobian = "krylov", check = true}
+---@return any u
+---@return table report  converged, iterations, residual, history, evaluations, message
+function nonlinear.fixed_point(g, start, options)
+  control.check_function(g, "fixed_point")
+  options = control.check_options(options, fixed_options, "fixed_point")
+  local o = numbers(options, "fixed_point", {anderson = 5, damping = 1, rtol = 1e-12, atol = 1e-14, iterations = 200})
+  o.krylov = choice(options, "fixed_point", "jacobian", {krylov = true}, false)
+  if o.anderson > 50 then core.fail(("fixed_point: anderson is at most 50, not %s"):format(o.anderson)) end
+  local u = unknowns(start, "fixed_point")
+  o.names = names_of(u.leaves, u.parts)
+  local w = join(u.parts)
+  local body, captured, _, t = control.trace({w}, 1, g, function(inputs) return split(u, inputs[1]) end, function(out)
+    if out[2] == nil then core.fail "fixed_point: the function returns nothing" end
+    local v = unknowns(out[2], "fixed_point")
+    for k = 1, math.max(#u.parts, #v.parts) do
+      local a, b = u.parts[k], v.parts[k]
+      if not a or not b or a.count ~= b.count then core.fail(("fixed_point: the function takes %d numbers and returns %d: it must return what it takes"):format(u.n, v.n)) end
+    end
+    return {join(v.parts)}, {}
+  end)
+  return control.perform({t}, function(list) return split(u, list[1]), report_of(list[2]) end, program.fixed_point, body, append({w}, captured), o)
+end
+
+local argmin_options = {rtol = true, atol = true, iterations = true, check = true}
+
+--- With a function: the u where phi(u) is least near a start u0; and a report. phi is traced and returns one number; u0 is a tree of f64 numbers.
+--- Newton's method with the sparse Hessian found from phi's program, raised to be positive definite where it is not, and backtracking. What phi
+--- captures receives derivatives by the implicit function theorem for grad phi = 0, to any order. It has converged when |grad phi| <= atol +
+--- rtol |grad phi at u0|. (pl.minimize fits the parameters of a model; this is for a minimum inside one.)
+--- With a tensor: the 1-based place of the smallest element along an axis, as the op argmin {axis, keep}.
+---@param phi any  u -> a number; or a tensor
+---@param start? any  a number, a tensor or a tree
+---@param options? table  {rtol = 1e-10, atol = 1e-12, iterations = 100, check = true}
+---@return any u
+---@return table report  converged, iterations, residual (of the gradient), history, evaluations, jacobians, message
+function nonlinear.argmin(phi, start, options)
+  if type(phi) ~= "function" and is_tensor(phi) then return core.argmin(phi, start) end
+  control.check_function(phi, "argmin")
+  options = control.check_options(options, argmin_options, "argmin")
+  local o = numbers(options, "argmin", {rtol = 1e-10, atol = 1e-12, iterations = 100})
+  local u = unknowns(start, "argmin")
+  o.names = names_of(u.leaves, u.parts)
+  local w = join(u.parts)
+  local body, captured, _, t = control.trace({w}, 1, phi, function(inputs) return split(u, inputs[1]) end, function(out)
+    local y = type(out[2]) == "number" and core.tensor(out[2]) or out[2]
+    if not is_tensor(y) or y.count ~= 1 then core.fail "argmin: the function returns one number" end
+    return {y.rank == 0 and y or core.reshape(y, {})}, {}
+  end)
+  return control.perform({t}, function(list) return split(u, list[1]), report_of(list[2]) end, program.argmin, body, append({w}, captured), o)
 end
 
 return nonlinear
