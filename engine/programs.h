@@ -137,6 +137,8 @@ typedef struct {
 PL_API pl_argmin_options pl_argmin_defaults(void);
 PL_API bool pl_argmin(pl_context *c, pl_body *phi, const pl_argmin_options *options, int n, const pl_value *inputs,
                       pl_value *outputs);
+/* The program of F's Jacobian's values, in its pattern's order, as newton runs it; it is f's. */
+PL_API pl_body *pl_newton_jacobian(pl_context *c, pl_body *f, const pl_value *inputs);
 PL_API pl_value pl_solve_reals(pl_context *c, pl_value record);
 
 /* For tests and for looking into programs: they run instruction by instruction, as they were traced; and the first

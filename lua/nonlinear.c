@@ -63,6 +63,18 @@ static int newton(lua_State *L) {
   return push_solution(L, b, out);
 }
 
+/* program.newton_jacobian(program, inputs) -> program of the Jacobian's values, for measurements */
+static int newton_jacobian(lua_State *L) {
+  binding *b = binding_of(L);
+  int n_in, n_out, n;
+  pl_body *f = program_at(L, 1, &n_in, &n_out);
+  const pl_value *in = read_tensors(L, b, 2, &n, "newton");
+  if (n != n_in || n < 1 || n_out != 1) fail(L, "newton: the program takes %d inputs, not %d", n_in, n);
+  pl_body *j = pl_newton_jacobian(b->c, f, in);
+  if (j) pl_body_retain(j);
+  return push_body(L, b, j);
+}
+
 /* program.root(program, inputs, options) -> {y, record as numbers} */
 static int root(lua_State *L) {
   binding *b = binding_of(L);
@@ -123,6 +135,6 @@ static int argmin(lua_State *L) {
 }
 
 void open_nonlinear(lua_State *L, binding *b, int table) {
-  static const luaL_Reg functions[] = {{"newton", newton}, {"root", root}, {"fixed_point", fixed_point}, {"argmin", argmin}, {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"newton", newton}, {"newton_jacobian", newton_jacobian}, {"root", root}, {"fixed_point", fixed_point}, {"argmin", argmin}, {NULL, NULL}};
   register_functions(L, b, table, functions);
 }

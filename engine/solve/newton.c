@@ -572,6 +572,12 @@ bool pl_newton(pl_context *c, pl_body *f, const pl_newton_options *options, int 
   return ok;
 }
 
+pl_body *pl_newton_jacobian(pl_context *c, pl_body *f, const pl_value *inputs) {
+  pl_compression k;
+  if (c->status || !check_vectors(c, f) || !pl_body_compression(c, f, inputs, 0, 0, false, &k)) return NULL;
+  return pl_implicit_values(c, f, &k, "newton");
+}
+
 pl_value pl_solve_reals(pl_context *c, pl_value record) { return PL_UNARY(reals_of, c, record); }
 
 /* ---- sample ---- */

