@@ -50,18 +50,30 @@ static pl_value inlined(pl_context *c, const pl_body *b, const pl_value *in) {
   return pl_inlined(c, b, in, out) ? out[0] : PL_NONE;
 }
 
+/* A few colours: products side by side, so that one loop has them all; many: a batch. */
+enum { FEW_COLOURS = 4 };
 typedef struct {
   const pl_compression *k;
-  const pl_body *many;
+  const pl_body *product, *many;
 } seeded;
 
 static pl_value values_formula(pl_context *c, pl_body *f, pl_value *in, const void *data) {
   const seeded *s = data;
+  const int64_t n = f->specs[0].shape[0], all = s->k->colours * n;
+  pl_value rows;
   in[f->n_in] = pl_zeros_of(c, &f->specs[f->outputs[0]]); /* stands for F, which is not read */
-  in[f->n_in + 1] = s->k->seeds;
-  pl_value rows = inlined(c, s->many, in);
-  int64_t all = s->k->colours * f->specs[0].shape[0];
-  return pl_call2(c, PL_OP(gather), pl_reshape_to(c, rows, 1, &all), s->k->map, &PL_INT(0));
+  if (s->many) {
+    in[f->n_in + 1] = s->k->seeds;
+    rows = pl_reshape_to(c, inlined(c, s->many, in), 1, &all);
+  } else {
+    pl_value row[FEW_COLOURS];
+    for (int64_t k = 0; k < s->k->colours; k++) {
+      in[f->n_in + 1] = pl_reshape_to(c, pl_part(c, s->k->seeds, 0, k, 1, 1), 1, &n);
+      row[k] = inlined(c, s->product, in);
+    }
+    rows = pl_apply1(c, PL_OP(concat), (int)s->k->colours, row, &PL_INT(0));
+  }
+  return pl_call2(c, PL_OP(gather), rows, s->k->map, &PL_INT(0));
 }
 
 pl_body *pl_implicit_values(pl_context *c, pl_body *f, const pl_compression *k, const char *name) {
@@ -70,11 +82,15 @@ pl_body *pl_implicit_values(pl_context *c, pl_body *f, const pl_compression *k, 
   if (old) return old->body;
   pl_body *one = product(c, f, k->reverse, name);
   if (!one) return NULL;
-  uint8_t flags[PL_MAX_INPUTS + 2] = {0}, wanted[] = {1};
-  flags[f->n_in + 1] = 1;
-  pl_derived *many = pl_body_batch(c, one, k->colours, flags, wanted);
-  if (!many || !many->body) return NULL;
-  return derive(c, f, DERIVED_JACOBIAN, 2, key, f->n_in, f->specs, values_formula, &(seeded){k, many->body});
+  seeded s = {k, one, NULL};
+  if (k->colours > FEW_COLOURS || k->colours == 0) {
+    uint8_t flags[PL_MAX_INPUTS + 2] = {0}, wanted[] = {1};
+    flags[f->n_in + 1] = 1;
+    pl_derived *many = pl_body_batch(c, one, k->colours, flags, wanted);
+    if (!many || !many->body) return NULL;
+    s.many = many->body;
+  }
+  return derive(c, f, DERIVED_JACOBIAN, 2, key, f->n_in, f->specs, values_formula, &s);
 }
 
 static pl_value diagonal_formula(pl_context *c, pl_body *f, pl_value *in, const void *data) {
