@@ -116,7 +116,8 @@ static pl_next next_step(pl_context *c, pl_activation *a, argmin *s) {
   s->close = s->p.norm <= real_option(a->attrs, O_ATOL) + real_option(a->attrs, O_RTOL) * s->p.first;
   if (s->p.iteration >= s->p.most) {
     if (s->close) return finish(a, s);
-    return pl_progress_fail(c, a, &s->p, s->u, s->g, PL_TOO_MANY_ITERATIONS, "did not converge (the residual is the gradient)",
+    return pl_progress_fail(c, a, &s->p, s->u, s->g, PL_TOO_MANY_ITERATIONS,
+                            "did not converge (the residual is the gradient)",
                             "Start nearer to the minimum, scale the unknowns, or allow more iterations");
   }
   s->phase = DIFFERENTIATED;
@@ -176,7 +177,8 @@ static pl_next solve(pl_context *c, pl_activation *a, argmin *s) {
 }
 
 static pl_next tried(pl_context *c, pl_activation *a, argmin *s) {
-  double phi = *s->phi, norm = pl_all_finite(s->g_trial, s->p.n) && isfinite(phi) ? pl_norm2(s->g_trial, s->p.n) : INFINITY;
+  double phi = *s->phi,
+         norm = pl_all_finite(s->g_trial, s->p.n) && isfinite(phi) ? pl_norm2(s->g_trial, s->p.n) : INFINITY;
   double rounding = 8 * DBL_EPSILON * fabs(s->least); /* near the minimum phi says nothing: the gradient does */
   bool lower = phi <= s->least - 1e-4 * s->s * s->slope || (phi <= s->least + rounding && norm < s->p.norm);
   if (isfinite(norm) && (s->close ? norm < s->p.norm : lower)) {
@@ -193,11 +195,13 @@ static pl_next tried(pl_context *c, pl_activation *a, argmin *s) {
   if (s->close) return finish(a, s);
   s->s /= 2;
   if (s->tries++ < 50) return attempt(a, s);
-  if (s->slope <= 1e3 * DBL_EPSILON * fabs(s->least) && pl_largest(s->step, s->p.n) <= 1e-7 * fmax(pl_largest(s->u, s->p.n), DBL_MIN))
+  if (s->slope <= 1e3 * DBL_EPSILON * fabs(s->least) &&
+      pl_largest(s->step, s->p.n) <= 1e-7 * fmax(pl_largest(s->u, s->p.n), DBL_MIN))
     return finish(a, s);
-  return pl_progress_fail(c, a, &s->p, s->u, s->g, PL_NO_DESCENT,
-                          "stops: no step along the Newton direction lowers the function (the residual is the gradient)",
-                          "Is the function smooth there, and bounded below?");
+  return pl_progress_fail(
+      c, a, &s->p, s->u, s->g, PL_NO_DESCENT,
+      "stops: no step along the Newton direction lowers the function (the residual is the gradient)",
+      "Is the function smooth there, and bounded below?");
 }
 
 static pl_next argmin_step(pl_context *c, pl_activation *a) {
@@ -268,7 +272,7 @@ static bool attributes(pl_context *c, pl_body *phi, const pl_argmin_options *o, 
   memcpy(&list[O_ATOL], &o->atol, sizeof o->atol);
   memcpy(&list[O_RTOL], &o->rtol, sizeof o->rtol);
   pl_attr all[] = {PL_OBJECT(&d->body->base), PL_OBJECT(&gradient->base), PL_OBJECT(&hessian->base),
-                   PL_OBJECT(k.pattern),      PL_INTS(N_OPTIONS, list),   PL_INTS(o->n_names, o->names)};
+                   PL_OBJECT(k.pattern),      PL_INTS(N_OPTIONS, list),   pl_names(o->n_names, o->names)};
   memcpy(attrs, all, sizeof all);
   return true;
 }

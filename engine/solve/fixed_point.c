@@ -217,14 +217,14 @@ pl_fixed_point_options pl_fixed_point_defaults(void) {
 static bool attributes(pl_context *c, pl_body *g, const pl_fixed_point_options *o, int64_t *list, pl_attr *attrs) {
   pl_body *f = pl_implicit_defect(c, g);
   if (!f) return false;
-  int64_t values[N_OPTIONS] = {[O_ITERATIONS] = o->iterations, [O_DEPTH] = o->depth,
+  int64_t values[N_OPTIONS] = {[O_ITERATIONS] = o->iterations,
+                               [O_DEPTH] = o->depth,
                                [O_FLAGS] = (o->unchecked ? UNCHECKED : 0) | (o->krylov ? KRYLOV : 0)};
   memcpy(list, values, sizeof values);
   memcpy(&list[O_ATOL], &o->atol, sizeof o->atol);
   memcpy(&list[O_RTOL], &o->rtol, sizeof o->rtol);
   memcpy(&list[O_DAMPING], &o->damping, sizeof o->damping);
-  pl_attr all[] = {PL_OBJECT(&g->base), PL_OBJECT(&f->base), PL_INTS(N_OPTIONS, list),
-                   PL_INTS(o->n_names, o->names)};
+  pl_attr all[] = {PL_OBJECT(&g->base), PL_OBJECT(&f->base), PL_INTS(N_OPTIONS, list), pl_names(o->n_names, o->names)};
   memcpy(attrs, all, sizeof all);
   return true;
 }
@@ -234,9 +234,10 @@ bool pl_fixed_point(pl_context *c, pl_body *g, const pl_fixed_point_options *opt
   pl_fixed_point_options o = options ? *options : pl_fixed_point_defaults();
   if (c->status) return false;
   if (n != g->n_in || !maps(g, g) || o.depth < 0 || o.depth > DEPTH) {
-    pl_error(c, PL_ERROR_ARGUMENT,
-             "fixed_point: the function takes the unknown, f64 {n}, and %d tensors, and returns {n}; anderson is 0 to %d",
-             n - 1, DEPTH);
+    pl_error(
+        c, PL_ERROR_ARGUMENT,
+        "fixed_point: the function takes the unknown, f64 {n}, and %d tensors, and returns {n}; anderson is 0 to %d",
+        n - 1, DEPTH);
     return false;
   }
   int64_t list[N_OPTIONS];

@@ -530,7 +530,7 @@ static bool attributes(pl_context *c, pl_body *f, const pl_newton_options *o, co
   if ((o->krylov || given) && !(tangent = pl_implicit_tangent(c, f, "newton"))) return false;
   if (o->krylov) {
     j = f;
-    pattern = *held = (pl_object *)pl_pattern_new(c, 0, 0, (int32_t[]){0}, NULL);
+    pattern = *held = (pl_object *)pl_pattern_new(c, 0, 0, (int32_t[]){0}, (int32_t[]){0});
   } else if (!j) {
     pl_compression k;
     if (!pl_body_compression(c, f, inputs, 0, 0, false, &k) || !(j = pl_implicit_values(c, f, &k, "newton")))
@@ -545,7 +545,7 @@ static bool attributes(pl_context *c, pl_body *f, const pl_newton_options *o, co
   memcpy(&list[O_RTOL], &o->rtol, sizeof o->rtol);
   memcpy(&list[O_STEP_LIMIT], &o->step_limit, sizeof o->step_limit);
   pl_attr all[] = {PL_OBJECT(&f->base), PL_OBJECT(&j->base),      PL_OBJECT(&tangent->base),
-                   PL_OBJECT(pattern),  PL_INTS(N_OPTIONS, list), PL_INTS(o->n_names, o->names)};
+                   PL_OBJECT(pattern),  PL_INTS(N_OPTIONS, list), pl_names(o->n_names, o->names)};
   memcpy(attrs, all, sizeof all);
   return pattern != NULL;
 }

@@ -45,6 +45,11 @@ void pl_equation_name(const pl_attr *names, int64_t k, char *text) {
   snprintf(text, PL_TEXT, "equation %lld", (long long)k + 1);
 }
 
+pl_attr pl_names(int n, const int64_t *list) {
+  static const int64_t none = 0;
+  return (pl_attr)PL_INTS(n, list ? list : &none);
+}
+
 pl_spec pl_record_spec(int64_t iterations) { return (pl_spec){PL_I64, 1, {(int32_t)(R_HISTORY + iterations + 1)}}; }
 
 void pl_progress_note(const pl_activation *a, const pl_progress *p) {

@@ -26,6 +26,8 @@ pl_next pl_progress_end(pl_activation *a, const pl_progress *p, const double *u,
  */
 pl_next pl_progress_fail(pl_context *c, pl_activation *a, const pl_progress *p, const double *u, const double *r,
                          pl_solve_end end, const char *what, const char *advice);
+/* The names of equations as an attribute; without any, list may be NULL. */
+pl_attr pl_names(int n, const int64_t *list);
 /* "equation 3" or "u[2, 1]"; text has PL_TEXT bytes */
 void pl_equation_name(const pl_attr *names, int64_t k, char *text);
 

@@ -58,7 +58,7 @@ typedef struct {
   double *last, *last_but_one; /* steps */
   uint8_t *done;
   double rtol;
-  int64_t iteration, *left; /* one a block */
+  int64_t iteration, *left, *moves; /* of each block: what is not found, and how often it moved */
 } advance_args;
 
 typedef struct {
@@ -109,10 +109,12 @@ static bool move(const advance_args *a, int64_t i) {
 static void advance(const void *args, int64_t first, int64_t last) {
   const advance_args *a = args;
   for (int64_t b = first; b < last; b++) {
+    if (a->moves[b] > a->iteration) continue; /* before an interrupt */
     int64_t n = a->left[-1], end = (b + 1) * BLOCK < n ? (b + 1) * BLOCK : n, left = 0;
     for (int64_t i = b * BLOCK; i < end; i++)
       if (!a->done[i]) left += !(a->done[i] = move(a, i));
     a->left[b] = left;
+    a->moves[b]++;
   }
 }
 
@@ -130,7 +132,7 @@ static pl_next evaluate(pl_activation *a, root *s, int phase) {
 static pl_next prepare(pl_context *c, pl_activation *a, root *s) {
   int64_t n = a->in[0]->count, each = (n + 15) & ~(int64_t)7, blocks = (n + BLOCK - 1) / BLOCK;
   s->p = (pl_progress){.n = n, .unchecked = HAS(a->attrs, UNCHECKED), .name = "root"};
-  size_t bytes = (size_t)(9 * each + blocks + 8) * sizeof *s->memory;
+  size_t bytes = (size_t)(9 * each + 2 * blocks + 8) * sizeof *s->memory;
   if (!(s->memory = pl_memory_new(c, bytes))) return PL_NEXT_FAIL;
   double **parts[] = {&s->a.y, &s->a.f, &s->a.d, &s->a.lo, &s->a.hi, &s->a.f_old, &s->a.last, &s->a.last_but_one};
   for (int k = 0; k < 8; k++) *parts[k] = s->memory + k * each;
@@ -138,6 +140,8 @@ static pl_next prepare(pl_context *c, pl_activation *a, root *s) {
   memset(s->a.done, 0, (size_t)n);
   s->a.left = (int64_t *)(s->memory + 9 * each) + 1;
   s->a.left[-1] = n;
+  s->a.moves = s->a.left + blocks;
+  memset(s->a.moves, 0, (size_t)blocks * sizeof *s->a.moves);
   s->a.rtol = 0;
   memcpy(&s->a.rtol, &OPTION(a->attrs, O_RTOL), sizeof s->a.rtol);
   memcpy(s->a.y, a->in[0]->data, (size_t)n * sizeof *s->a.y);
