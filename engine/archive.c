@@ -682,6 +682,12 @@ static void read_attrs(loader *l, reading *q, int *depth) {
   }
 }
 
+/* Ops whose first input is a factor. */
+static bool reads_factor(const pl_op *op) {
+  return op == PL_OP(factored_solve) || op == PL_OP(sparse_qr_solve) || op == PL_OP(factor_logdet) ||
+         op == PL_OP(inverse_chain);
+}
+
 /* May the op be applied to these, as far as its shape rule would not ask? */
 static bool inputs_fit(loader *l, const reading *q, const pl_value *in) {
   pl_context *c = l->c;
@@ -690,7 +696,7 @@ static bool inputs_fit(loader *l, const reading *q, const pl_value *in) {
   if (!specs) return false;
   for (int i = 0; i < q->n_in; i++) {
     pl_spec_of(pl_slot_find(c, in[i]), &specs[i]);
-    if (specs[i].dtype == PL_DTYPES && !q->op->step && !(q->op == PL_OP(factored_solve) && i == 0)) ok = false;
+    if (specs[i].dtype == PL_DTYPES && !q->op->step && !(reads_factor(q->op) && i == 0)) ok = false;
   }
   if (!ok) LIE(l, "op '%s' is given a resource", q->op->name);
   if (ok && q->n_in == 0 && q->op != PL_OP(zeros))

@@ -84,10 +84,20 @@ static void make_radices(fourier_plan *f) {
   for (int64_t i = 2; i < f->passes; i++) /* 8, 8, 2 is 8, 4, 4 */
     if (f->radix[i] == 2 && f->radix[i - 1] == 8) f->radix[i] = f->radix[i - 1] = 4;
 }
+/* Each of `count` numbers k times. */
+static void *repeated(pl_context *c, plan *f, const void *table, int64_t count, int64_t k) {
+  char *y = reals(c, f, count * k);
+  size_t size = pl_dtype_size(f->dtype);
+  for (int64_t i = 0; y && i < count * k; i++)
+    memcpy(y + (size_t)i * size, (const char *)table + (size_t)(i / k) * size, size);
+  return y;
+}
 static bool make_passes(pl_context *c, plan *f) {
   fourier_plan *p = &f->passes;
   p->n = f->n;
   make_radices(p);
+  p->alone = p->passes > 1;
+  for (int64_t i = 0; i < p->passes; i++) p->alone = p->alone && f->n >= p->radix[i] * FOURIER_LANES;
   f->each = 4 * FOURIER_LANES * f->n;
   for (int64_t i = 0, length = f->n; i < p->passes; length /= p->radix[i++]) {
     int64_t r = p->radix[i], m = length / r;
@@ -102,6 +112,9 @@ static bool make_passes(pl_context *c, plan *f) {
         set(twiddle, f->dtype, (j - 1) * m + k, re);
         set(twiddle, f->dtype, (r - 1 + j - 1) * m + k, im);
       }
+    int64_t behind = f->n / length;
+    bool narrow = behind > 1 && behind < FOURIER_LANES && m > 1;
+    if (narrow && !(p->spread[i] = repeated(c, f, twiddle, 2 * (r - 1) * m, behind))) return false;
     for (int64_t k = 0; k < r && r & 1; k++) {
       set_root(root, f->dtype, k, k, r);
       long double re, im; /* the sine is that of +2 pi k/r */
@@ -117,6 +130,7 @@ static void plan_free(pl_context *c, plan *f) {
   for (int64_t i = 0; i < f->passes.passes; i++) {
     pl_memory_free(c, (void *)f->passes.twiddle[i]);
     pl_memory_free(c, (void *)f->passes.root[i]);
+    pl_memory_free(c, (void *)f->passes.spread[i]);
   }
   plan_free(c, f->a);
   plan_free(c, f->b);

@@ -566,11 +566,3 @@ pl_sparse pl_sparse_dirichlet(pl_context *c, pl_sparse a, pl_value fixed, pl_val
   pl_object_release((pl_object *)q);
   return r;
 }
-
-pl_value pl_sparse_factor(pl_context *c, pl_sparse a, pl_solver method) {
-  return pl_call1(c, PL_OP(factor), a.values, (pl_attr[]){PL_OBJECT(a.pattern), PL_INT(method)});
-}
-
-pl_value pl_sparse_solve(pl_context *c, pl_value factor, pl_sparse a, pl_value b, bool transpose) {
-  return pl_call3(c, PL_OP(factored_solve), factor, a.values, b, (pl_attr[]){PL_OBJECT(a.pattern), PL_INT(transpose)});
-}

@@ -18,7 +18,20 @@ typedef struct {
   pl_value values;
 } pl_sparse;
 
-typedef enum { PL_SOLVER_AUTO, PL_SOLVER_KLU, PL_SOLVER_UMFPACK, PL_SOLVER_CHOLMOD, PL_SOLVERS } pl_solver;
+/* A method, and what is known of the matrix (added to it): symmetric, or symmetric positive definite. It is checked. */
+typedef enum {
+  PL_SOLVER_AUTO,
+  PL_SOLVER_KLU,
+  PL_SOLVER_UMFPACK,
+  PL_SOLVER_CHOLMOD, /* definite */
+  PL_SOLVER_LDL,     /* symmetric; without pivoting */
+  PL_SOLVER_TRIDIAGONAL,
+  PL_SOLVER_BANDED,
+  PL_SOLVER_DENSE,
+  PL_SOLVERS,
+  PL_SOLVER_SYMMETRIC = 0x100,
+  PL_SOLVER_DEFINITE = 0x200
+} pl_solver;
 
 PL_API void pl_sparse_retain(pl_sparse a);                 /* the pattern only */
 PL_API void pl_sparse_release(pl_context *c, pl_sparse a); /* pattern, and the values where nothing else owns them */
@@ -84,10 +97,30 @@ PL_API bool pl_sparse_load(pl_context *c, const char *path, pl_sparse *a, pl_val
 PL_API bool pl_sparse_save(pl_context *c, const char *path, pl_sparse a);
 PL_API bool pl_sparse_save_dense(pl_context *c, const char *path, pl_value matrix); /* in the array format */
 
-/* A resource; solve reuses it, also for derivatives. definite: symmetric positive definite, by Cholesky. */
+/* How many symbolic analyses and how many plans (unions, products, parts ...) this context has made: what stays the
+ * same when only values change. */
+PL_API void pl_sparse_counts(const pl_context *c, int64_t *analyses, int64_t *plans);
+
+/* A resource; solve reuses it, also for derivatives. */
 PL_API pl_value pl_sparse_factor(pl_context *c, pl_sparse a, pl_solver method);
 PL_API pl_value pl_sparse_solve(pl_context *c, pl_value factor, pl_sparse a, pl_value b, bool transpose);
-PL_API const char *pl_factor_name(pl_context *c, pl_value factor); /* "KLU" ... */
+/* x with x = value at the unknowns `fixed` (indices or a mask) and A x = b in the other rows. value: a number, {fixed}
+ * or {fixed, k}; PL_NONE: 0. What is left of A stays definite where A is. */
+PL_API pl_value pl_sparse_solve_fixed(pl_context *c, pl_sparse a, pl_value b, pl_value fixed, pl_value value,
+                                      pl_solver method, bool transpose);
+/* For a symmetric A whose null space is spanned by `null` ({n} or {n, k}; PL_NONE: the constants): the x orthogonal to
+ * it that solves A x = b, b without its part in the null space. */
+PL_API pl_value pl_sparse_solve_null(pl_context *c, pl_sparse a, pl_value b, pl_value null, pl_solver method);
+/* The x of least |A x - b|, or, where A has fewer rows than columns, the least x with A x = b; A has full rank. */
+PL_API pl_value pl_sparse_lstsq(pl_context *c, pl_sparse a, pl_value b);
+/* log |det A| by A's factor; sign (may be NULL): of the determinant. */
+PL_API pl_value pl_sparse_logdet(pl_context *c, pl_value factor, pl_sparse a, pl_value *sign);
+/* k eigenvalues w {k}, ascending, and vectors v {n, k} of A x = w M x, A symmetric, M definite (without a pattern: the
+ * identity): the smallest (which = 0), the largest (1), or those nearest to sigma (2). */
+PL_API bool pl_sparse_eigsh(pl_context *c, pl_sparse a, pl_sparse m, int64_t k, int which, double sigma, double rtol,
+                            int64_t restarts, pl_value *w, pl_value *v);
+PL_API const char *pl_factor_name(pl_context *c, pl_value factor);   /* "KLU" ... */
+PL_API const char *pl_factor_reason(pl_context *c, pl_value factor); /* why that; "": it was asked for */
 
 #ifdef __cplusplus
 }

@@ -333,24 +333,35 @@ PL_ROW_KERNEL(conv_weights) {
 #else
 #define IS_NAN(x) 0
 #endif
-typedef pool_args pool_places_args;
-PL_ROW_KERNEL(pool_places) {
-  const int64_t plane = a.in[0]*a.in[1]*a.in[2];
-  const real *x = (const real *)a.x + i*plane;
-  int64_t *y = a.y + i*a.out[0]*a.out[1]*a.out[2];
-  for (int64_t j = 0; j < a.out[0]*a.out[1]*a.out[2]; j++) {
-    int64_t at[3] = {j/a.out[2]/a.out[1], j/a.out[2] % a.out[1], j % a.out[2]}, lo[3], hi[3];
-    for (int d = 0; d < 3; d++) {
-      lo[d] = at[d]*a.stride[d] - a.before[d];
-      hi[d] = lo[d] + a.window[d] < a.in[d] ? lo[d] + a.window[d] : a.in[d];
-      if (lo[d] < 0) lo[d] = 0;
-    }
-    int64_t best = (lo[0]*a.in[1] + lo[1])*a.in[2] + lo[2];
-    for (int64_t p = lo[0]; p < hi[0]; p++)
-      for (int64_t q = lo[1]; q < hi[1]; q++)
-        for (int64_t r = lo[2], k = (p*a.in[1] + q)*a.in[2] + lo[2]; r < hi[2]; r++, k++)
-          best = x[k] > x[best] || (IS_NAN(x[k]) && !IS_NAN(x[best])) ? k : best;
-    y[j] = i*plane + best + 1;
+/* n results of a row so far, against x a stride apart, the first of them at `place`. */
+PL_FN void keep_larger(const real *x, int64_t stride, int64_t place, int64_t n, real *best, int64_t *y) {
+  for (int64_t j = 0; j < n; j++) {
+    const real v = x[j*stride], b = best[j];
+    const int larger = (v > b) | (IS_NAN(v) & !IS_NAN(b)) | (y[j] == 0);
+    best[j] = larger ? v : b;
+    y[j] = larger ? place + j*stride : y[j];
   }
+}
+
+typedef pool_args pool_places_args;
+PL_ROW_KERNEL(pool_places) { /* a window's elements one after another, so that the first of equals stays */
+  enum { BLOCK = 256 };
+  const int64_t plane = a.in[0]*a.in[1]*a.in[2], rows = a.out[0]*a.out[1], s = a.stride[2];
+  const real *x = (const real *)a.x + i*plane;
+  real best[BLOCK];
+  for (int64_t row = 0; row < rows; row++)
+    for (int64_t from = 0; from < a.out[2]; from += BLOCK) {
+      const int64_t n = a.out[2] - from < BLOCK ? a.out[2] - from : BLOCK, d = row/a.out[1]*a.stride[0] - a.before[0],
+                    h = row % a.out[1]*a.stride[1] - a.before[1], w = from*s - a.before[2];
+      int64_t *y = a.y + (i*rows + row)*a.out[2] + from;
+      for (int64_t j = 0; j < n; j++) y[j] = best[j] = 0;
+      for (int64_t p = d < 0 ? 0 : d; p < d + a.window[0] && p < a.in[0]; p++)
+        for (int64_t q = h < 0 ? 0 : h; q < h + a.window[1] && q < a.in[1]; q++)
+          for (int64_t r = w; r < w + a.window[2] && r < a.in[2]; r++) {
+            const int64_t lo = r < 0 ? (-r + s - 1)/s : 0, hi = (a.in[2] - r + s - 1)/s < n ? (a.in[2] - r + s - 1)/s : n;
+            const int64_t at = (p*a.in[1] + q)*a.in[2] + r + lo*s;
+            if (lo < hi) keep_larger(x + at, s, i*plane + at + 1, hi - lo, best + lo, y + lo);
+          }
+    }
 }
 #endif

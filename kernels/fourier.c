@@ -221,6 +221,87 @@ static void pass_along(const fourier_args *a, const real *x, real *y) {
   }
 }
 
+/* ---- a line alone, of any smooth length: real parts, then, `imag` behind them, imaginary ones ---- */
+
+/* A pass over 8 neighbours s = q + behind p, of which the last ones are done again. Where fewer than 8 lie behind, results
+ * are scattered, and the twiddles are there for each s. */
+ALWAYS void pass_alone(const pass a, const int64_t imag, const int r, const int from_packed, const int narrow, const int last) {
+  const int64_t total = a.m*a.behind, run = narrow ? total : a.behind, far = (r - 1)*(narrow ? total : a.m);
+  for (int64_t p = 0; p < total; p += run)
+    for (int64_t i = 0; i < run; i += LANES) {
+      const int64_t s = p + (i + LANES <= run ? i : run - LANES), row = p/a.behind;
+      complexes t[MAX_RADIX];
+      UNROLL (int k = 0; k < r; k++) {
+        const real *x = a.x + (from_packed ? 2 : 1)*(s + total*k);
+        t[k] = from_packed ? load(x, 1) : (complexes){*(const vec *)x, *(const vec *)(x + imag)};
+        if (from_packed && a.x_swap) swap(&t[k]);
+      }
+      butterfly(t, r, a.root);
+      UNROLL (int j = 0; j < r; j++) {
+        if (last) {
+          t[j] = (complexes){t[j].re*a.scale, t[j].im*a.scale};
+        } else if (j > 0 && narrow) {
+          const vec re = *(const vec *)(a.twiddle + (j - 1)*total + s), im = *(const vec *)(a.twiddle + far + (j - 1)*total + s);
+          t[j] = (complexes){t[j].re*re - t[j].im*im, t[j].re*im + t[j].im*re};
+        } else if (j > 0) {
+          const real re = a.twiddle[(j - 1)*a.m + row], im = a.twiddle[far + (j - 1)*a.m + row];
+          t[j] = (complexes){t[j].re*re - t[j].im*im, t[j].re*im + t[j].im*re};
+        }
+        if (last && a.y_swap) swap(&t[j]);
+      }
+      if (narrow) {
+        UNROLL (int l = 0; l < LANES; l++) {
+          real *y = a.y + s + l + (s + l)/a.behind*a.behind*(r - 1);
+          UNROLL (int j = 0; j < r; j++) {
+            y[j*a.behind] = t[j].re[l];
+            y[j*a.behind + imag] = t[j].im[l];
+          }
+        }
+      } else {
+        real *y = a.y + (last ? 2 : 1)*(s + p*(r - 1));
+        UNROLL (int j = 0; j < r; j++) {
+          real *to = y + (last ? 2 : 1)*j*a.behind;
+          if (last) store(to, t[j], 1);
+          else *(vec *)to = t[j].re, *(vec *)(to + imag) = t[j].im;
+        }
+      }
+    }
+}
+#define ALONE(name, from_packed, narrow, last)                                  \
+  static void name(const pass *a, int64_t imag) {                               \
+    switch (a->r) {                                                             \
+      case 2: pass_alone(*a, imag, 2, from_packed, narrow, last); break;        \
+      case 3: pass_alone(*a, imag, 3, from_packed, narrow, last); break;        \
+      case 4: pass_alone(*a, imag, 4, from_packed, narrow, last); break;        \
+      case 5: pass_alone(*a, imag, 5, from_packed, narrow, last); break;        \
+      case 7: pass_alone(*a, imag, 7, from_packed, narrow, last); break;        \
+      case 8: pass_alone(*a, imag, 8, from_packed, narrow, last); break;        \
+      case 11: pass_alone(*a, imag, 11, from_packed, narrow, last); break;      \
+      default: pass_alone(*a, imag, 13, from_packed, narrow, last);             \
+    }                                                                           \
+  }
+ALONE(alone_first, 1, 1, 0)
+ALONE(alone_narrow, 0, 1, 0)
+ALONE(alone_wide, 0, 0, 0)
+ALONE(alone_last, 0, 0, 1)
+
+static void run_alone(const fourier_args *a, const real *x, real *y, real *one, real *two) {
+  const fourier_plan *f = a->plan;
+  const int64_t imag = f->n + LANES;
+  pass s = {.x = x, .x_swap = a->x_swap, .y_swap = a->y_swap, .behind = 1, .m = f->n, .scale = (real)a->scale};
+  for (int64_t i = 0; i < f->passes; i++) {
+    const int last = i == f->passes - 1, narrow = s.behind < LANES;
+    s.r = (int)f->radix[i];
+    s.m /= s.r;
+    s.twiddle = (const real *)(f->spread[i] ? f->spread[i] : f->twiddle[i]);
+    s.root = (const real *)f->root[i];
+    s.y = last ? y : s.x == one ? two : one;
+    (i == 0 ? alone_first : last ? alone_last : narrow ? alone_narrow : alone_wide)(&s, imag);
+    s.behind *= s.r;
+    s.x = s.y;
+  }
+}
+
 /* ---- lines to blocks and back ---- */
 
 static void gather(const fourier_args *a, real *y) {
@@ -279,6 +360,11 @@ PL_ROW_KERNEL(fourier_lines) {
       pass_along(&a, (const real *)a.x + l*a.x_line, one);
       run_passes(&a, 1, one, BLOCK, 0, (real *)a.y + l*a.y_line, one, two);
     }
+    return;
+  }
+  if (f->alone && a.count <= FOURIER_ALONE && a.x_step == 2 && a.y_step == 2 && !a.lane) {
+    for (int64_t l = 0; l < a.count; l++)
+      run_alone(&a, (const real *)a.x + l*a.x_line, (real *)a.y + l*a.y_line, one, one + 2*(f->n + LANES));
     return;
   }
   const int whole = a.count == LANES, in = whole && a.x_line == 2, out = whole && a.y_line == 2 && !a.lane;

@@ -62,25 +62,68 @@ PL_ROW_KERNEL(gather) {
   if (o == 0) a.bad[piece] = bad;
 }
 
-/* y has been filled with the base: s, which x joins. */
-#define SCATTER(name, JOINED)                                       \
-  typedef index_args scatter_##name##_args;                         \
-  PL_ROW_KERNEL(scatter_##name) {                                   \
-    for (int64_t k = 0; k < a.k; k++) {                             \
-      const real *from = (const real *)a.x + (i*a.k + k)*a.inner;   \
-      real *y = (real *)a.y + (i*a.m + a.index[k] - 1)*a.inner;     \
-      for (int64_t j = 0; j < a.inner; j++) {                       \
-        const real x = from[j], s = y[j];                           \
-        (void)s;                                                    \
-        y[j] = (JOINED);                                            \
-      }                                                             \
-    }                                                               \
+/* s, which is the base or, of a piece's own rows, START, is joined by x. The loop ends at an index out of range. */
+#define SCATTER(name, START, JOINED)                                                                    \
+  typedef index_args scatter_##name##_args;                                                             \
+  PL_ROW_KERNEL(scatter_##name) {                                                                       \
+    const int64_t strip = i % a.strips, piece = i/a.strips % a.pieces, o = i/a.strips/a.pieces;         \
+    const int64_t lo = piece*a.piece, hi = lo + a.piece < a.k ? lo + a.piece : a.k, j0 = strip*a.width; \
+    const int64_t n = a.inner - j0 < a.width ? a.inner - j0 : a.width;                                  \
+    const real *from = (const real *)a.x + o*a.k*a.inner + j0;                                          \
+    real *to = (real *)a.y + (o*a.pieces + piece)*a.m*a.inner + j0;                                     \
+    if (a.pieces > 1)                                                                                   \
+      for (int64_t j = 0; j < a.m*a.inner; j++) to[j] = (START);                                        \
+    int64_t k = lo;                                                                                     \
+    if (a.inner == 1) {                                                                                 \
+      for (uint64_t at; k < hi && (at = (uint64_t)a.index[k] - 1) < (uint64_t)a.m; k++) {               \
+        const real x = from[k], s = to[at];                                                             \
+        (void)x, (void)s;                                                                               \
+        to[at] = (JOINED);                                                                              \
+      }                                                                                                 \
+    } else {                                                                                            \
+      for (uint64_t at; k < hi && (at = (uint64_t)a.index[k] - 1) < (uint64_t)a.m; k++)                 \
+        for (int64_t j = 0; j < n; j++) {                                                               \
+          const real x = from[k*a.inner + j], s = to[(int64_t)at*a.inner + j];                          \
+          (void)x, (void)s;                                                                             \
+          to[(int64_t)at*a.inner + j] = (JOINED);                                                       \
+        }                                                                                               \
+    }                                                                                                   \
+    if (o == 0 && strip == 0) a.bad[piece] = k < hi ? k + 1 : 0;                                        \
   }
-SCATTER(add, s + x)
-SCATTER(set, x)
+#define SCATTER_JOIN(name, JOINED)                                    \
+  typedef index_args scatter_join_##name##_args;                      \
+  PL_ROW_KERNEL(scatter_join_##name) {                                \
+    const int64_t n = a.m*a.inner;                                    \
+    const real *from = (const real *)a.x + i*a.pieces*n;              \
+    real *to = (real *)a.y + i*n;                                     \
+    for (int64_t k = 0; k < a.pieces; k++)                            \
+      for (int64_t j = 0; j < n; j++) {                               \
+        const real x = from[k*n + j], s = to[j];                      \
+        to[j] = (JOINED);                                             \
+      }                                                               \
+  }
+#if PL_FLOATING
+#define LOWEST ((real)-INFINITY)
+#define HIGHEST ((real)INFINITY)
+#define ZERO ((real)-0.0) /* which changes no number, and no sign of one */
+#else
+#define LOWEST INT64_MIN
+#define HIGHEST INT64_MAX
+#define ZERO 0
+#endif
+#define LARGER (x > s || x != x ? x : s) /* a NaN stays */
+#define SMALLER (x < s || x != x ? x : s)
+SCATTER(add, ZERO, s + x)
+SCATTER(set, 0, x)
+SCATTER_JOIN(add, s + x)
 #if PL_DTYPE_ID <= 2
-SCATTER(max, x > s || x != x ? x : s) /* a NaN stays */
-SCATTER(min, x < s || x != x ? x : s)
+SCATTER(max, LOWEST, LARGER)
+SCATTER(min, HIGHEST, SMALLER)
+SCATTER_JOIN(max, LARGER)
+SCATTER_JOIN(min, SMALLER)
+#endif
+#if PL_DTYPE_ID == 2
+SCATTER(count, 0, s + 1)
 #endif
 
 #if PL_DTYPE_ID <= 2

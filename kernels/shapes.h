@@ -23,13 +23,13 @@ typedef struct {
 
 enum { PL_SCAN_LINES = 8 };
 
-/* From lines of n numbers, `stride` apart, sums of q of them that are s apart: i counts {lines, blocks of rows of s, chunks
+/* From lines of n numbers, `stride` apart, sums or extremes of q of them that are s apart: i counts {lines, blocks of rows of s, chunks
  * of columns}, with (rows + q - 1) columns <= PL_ROLLING_SPACE. */
 typedef struct {
   const void *x;
   void *y;
   int64_t n, stride, s, q, rows, columns, blocks, chunks;
-} rolling_sum_args;
+} rolling_args;
 
 enum { PL_ROLLING_SPACE = 2048, PL_ROLLING_WINDOW = 512 };
 
@@ -87,12 +87,14 @@ typedef struct {
 
 enum { PL_GATHER_PIECE = 4096 };
 
-/* The same rows of y are changed by x's, i counts outer; their order (repeated indices) is that of the index. */
+/* The same rows of y are changed by x's, `width` of their columns at a time: i counts {outer, pieces, strips}. Repeated
+ * indices come in their order. Where there are several pieces of the index, each has rows of its own in y {outer, pieces, m,
+ * inner}, which are joined to those of x in the order of the pieces by scatter_join_...; there i counts outer. */
 typedef struct {
   const void *x;
   const int64_t *index;
   void *y;
-  int64_t m, k, inner;
+  int64_t m, k, inner, piece, pieces, width, strips, *bad; /* as above */
 } index_args;
 
 /* y {m, n} = x z: element (i, k) of x at i*row + k*column, z {k, n}, which may be read 64 bytes beyond its end. */
@@ -170,13 +172,15 @@ typedef struct {
 
 /* ---- Fourier transforms (engine/fft.c); lines and steps are strides in reals ---- */
 
-enum { FOURIER_LANES = 8, FOURIER_PASSES = 16 };
+enum { FOURIER_LANES = 8, FOURIER_PASSES = 16, FOURIER_ALONE = 3 };
 
 /* n = radix[0] radix[1] ...; twiddle[i]: w_len^(p j) for j = 1 ... radix - 1, p < len/radix (real parts, then imaginary
- * ones), len = n/(radix[0] ... radix[i-1]); root[i]: of an odd radix r, cos and sin of 2 pi k/r for k < r. */
+ * ones), len = n/(radix[0] ... radix[i-1]); root[i]: of an odd radix r, cos and sin of 2 pi k/r for k < r;
+ * spread[i]: each twiddle as often as numbers lie behind, where these are 2 to 7. alone: up to FOURIER_ALONE lines are done one
+ * by one, since 8 neighbours fit each pass. */
 typedef struct {
-  int64_t n, passes, radix[FOURIER_PASSES];
-  const void *twiddle[FOURIER_PASSES], *root[FOURIER_PASSES];
+  int64_t n, passes, alone, radix[FOURIER_PASSES];
+  const void *twiddle[FOURIER_PASSES], *root[FOURIER_PASSES], *spread[FOURIER_PASSES];
 } fourier_plan;
 
 /* Up to FOURIER_LANES lines of n complex numbers; swap: the imaginary part is first. Where `lane` is given, entry k of
@@ -252,6 +256,15 @@ typedef struct {
   const int32_t *start, *first, *off, *from, *step;
   int64_t runs, n;
 } csr_run_args;
+
+/* z_i = the dot product of block i of vectors x and y {n} */
+typedef struct {
+  const void *x, *y;
+  void *z;
+  int64_t n;
+} krylov_dot_args;
+
+enum { KRYLOV_BLOCK = 2048 };
 
 /* y_i = sum over t of p[first[t]] q[second[t]] */
 typedef struct {

@@ -11,6 +11,7 @@
 #include "perilune.h"
 #include "sparse.h"
 #include "programs.h"
+#include "sparse.h"
 
 enum { PL_SOURCES = 64, PL_LIST = 2 * PL_MAX_RANK };
 
@@ -123,7 +124,11 @@ int push_tensors(lua_State *L, binding *b, int n, const pl_value *v);
 pl_object *check_pattern(lua_State *L, int i); /* of a sparse matrix */
 pl_body *program_at(lua_State *L, int i, int *n_in, int *n_out);
 int push_pattern(lua_State *L, binding *b, pl_object *pattern); /* takes a reference of its own */
-void open_user_ops(lua_State *L, binding *b, int core);         /* user_ops.c */
+/* A matrix is a pattern and, behind it, values. */
+pl_sparse check_sparse(lua_State *L, binding *b, int i);
+int push_sparse(lua_State *L, binding *b, pl_sparse a);
+extern const luaL_Reg sparse_solves[];                  /* solves.c */
+void open_user_ops(lua_State *L, binding *b, int core); /* user_ops.c */
 /* Pushes the function of an op: tensors, then attributes by position, or by name in a last table. */
 void push_op_function(lua_State *L, binding *b, const pl_op *op);
 

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "solve/krylov.h"
+
 typedef struct {
   binding *b;
   pl_trace *trace;
@@ -252,6 +254,43 @@ static int cond(lua_State *L) {
   return run_control(L, b, "cond", n, in, (pl_attr[]){PL_OBJECT(yes.object), PL_OBJECT(no.object)});
 }
 
+/* program.krylov(apply, theta, transpose, precondition, phi, b, start, options) -> x, iterations, residual, converged[,
+ * history]; apply, transpose and precondition are programs, the last two may be nil, start too. The options are
+ * complete. */
+static int krylov(lua_State *L) {
+  binding *b = binding_of(L);
+  lua_settop(L, 8);
+  pl_krylov_system s = {.apply = check_body(L, 1).body};
+  if (!lua_isnil(L, 3)) s.transpose = check_body(L, 3).body;
+  if (!lua_isnil(L, 4)) s.precondition = check_body(L, 4).body;
+  s.theta = read_tensors(L, b, 2, &s.n_theta, "solve");
+  s.phi = read_tensors(L, b, 5, &s.n_phi, "solve");
+  pl_value rhs = check_tensor(L, b, 6, "solve"), start = PL_NONE;
+  if (!lua_isnil(L, 7)) start = check_tensor(L, b, 7, "solve");
+  pl_krylov_options o = pl_krylov_defaults();
+  static const char *const methods[] = {"cg", "minres", "gmres", "bicgstab", NULL};
+  const char *const fields[] = {"iterations", "restart", "rtol", "atol"};
+  double numbers[] = {(double)o.iterations, (double)o.restart, o.rtol, o.atol};
+  for (int k = 0; k < 4; k++) {
+    lua_getfield(L, 8, fields[k]);
+    numbers[k] = luaL_optnumber(L, -1, numbers[k]);
+  }
+  lua_getfield(L, 8, "method");
+  o.method = (pl_krylov_method)luaL_checkoption(L, lua_gettop(L), NULL, methods);
+  lua_getfield(L, 8, "check");
+  o.check = lua_isnil(L, -1) || lua_toboolean(L, -1);
+  lua_getfield(L, 8, "history");
+  o.history = lua_toboolean(L, -1);
+  o.iterations = (int64_t)numbers[0];
+  o.restart = (int64_t)numbers[1];
+  o.rtol = numbers[2];
+  o.atol = numbers[3];
+  pl_value out[5];
+  mark_line(L, b);
+  if (!pl_krylov(b->c, &s, rhs, start, &o, out)) fail_engine(L, b);
+  return push_tensors(L, b, o.history ? 5 : 4, out);
+}
+
 static const uint8_t *read_flags(lua_State *L, int i, int n) {
   luaL_checktype(L, i, LUA_TTABLE);
   uint8_t *flags = lua_newuserdata(L, (size_t)n + 1);
@@ -284,6 +323,12 @@ static int pushforward(lua_State *L) {
   program_info body = check_body(L, 1);
   const uint8_t *active = read_flags(L, 2, body.n_in);
   return push_body(L, b, pl_body_with_tangents(b->c, body.body, active));
+}
+
+/* program:transpose() -> program: of a linear one, in its first input */
+static int transpose(lua_State *L) {
+  binding *b = binding_of(L);
+  return push_body(L, b, pl_body_transpose(b->c, check_body(L, 1).body));
 }
 
 /* program:map(n, k) -> program: over n entries, which its first k inputs and its results have along a new first axis */
@@ -412,6 +457,7 @@ void open_programs(lua_State *L, binding *b, int core) {
                                     {"save", save_body},
                                     {"size", body_size},
                                     {"map", map},
+                                    {"transpose", transpose},
                                     {"__gc", collect_body},
                                     {"__tostring", body_text},
                                     {"__eq", same_body},
@@ -429,6 +475,7 @@ void open_programs(lua_State *L, binding *b, int core) {
                                        {"scan", scan},
                                        {"loop", loop},
                                        {"cond", cond},
+                                       {"krylov", krylov},
                                        {"continue", continue_run},
                                        {"suspended", suspended},
                                        {"tracing", tracing},

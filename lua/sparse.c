@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#include "sparse.h"
+#include "solve/krylov.h"
 
 /* Functions take and return (pattern, values) pairs. */
 
@@ -21,7 +21,7 @@ pl_object *check_pattern(lua_State *L, int i) {
   return p->object;
 }
 
-static pl_sparse check_sparse(lua_State *L, binding *b, int i) {
+pl_sparse check_sparse(lua_State *L, binding *b, int i) {
   pl_object *pattern = check_pattern(L, i);
   return (pl_sparse){pattern, check_tensor(L, b, i + 1, "a sparse matrix")};
 }
@@ -35,7 +35,7 @@ int push_pattern(lua_State *L, binding *b, pl_object *pattern) {
   return 1;
 }
 
-static int push_sparse(lua_State *L, binding *b, pl_sparse a) {
+int push_sparse(lua_State *L, binding *b, pl_sparse a) {
   if (!a.pattern) fail_engine(L, b);
   push_pattern(L, b, a.pattern);
   pl_sparse_release(b->c, (pl_sparse){a.pattern, PL_NONE});
@@ -228,30 +228,33 @@ static int sparse_save(lua_State *L) {
   if (!done) fail_engine(L, b);
   return 0;
 }
-static int sparse_factor(lua_State *L) {
+/* preconditioner(pattern, values, kind, options, vectors) */
+static int sparse_preconditioner(lua_State *L) {
   binding *b = binding_of(L);
+  lua_settop(L, 6);
   pl_sparse a = check_sparse(L, b, 1);
-  static const char *const names[] = {"auto", "klu", "umfpack", "cholmod"};
-  const char *name = luaL_optstring(L, 3, "auto");
-  int method = -1;
-  for (int i = 0; i < PL_SOLVERS; i++)
-    if (!strcmp(name, names[i])) method = i;
-  if (method < 0) fail(L, "there is no solver '%s': it is auto, klu, umfpack or cholmod", name);
+  static const char *const kinds[] = {"jacobi", "ilu", "ichol", "multigrid", "hypre", NULL};
+  int kind = luaL_checkoption(L, 3, NULL, kinds);
+  pl_preconditioner_options o = pl_preconditioner_defaults();
+  lua_getfield(L, 4, "strength");
+  o.strength = luaL_optnumber(L, -1, o.strength);
+  lua_getfield(L, 4, "block");
+  o.block = (int64_t)luaL_optnumber(L, -1, (double)o.block);
+  lua_getfield(L, 4, "degree");
+  o.degree = (int64_t)luaL_optnumber(L, -1, (double)o.degree);
+  pl_value vectors = lua_isnil(L, 5) ? PL_NONE : check_tensor(L, b, 5, "multigrid's vectors");
   mark_line(L, b);
-  return push_value(L, b, pl_sparse_factor(b->c, a, (pl_solver)method));
+  return push_value(L, b, pl_sparse_preconditioner(b->c, a, (pl_preconditioner_kind)kind, &o, vectors));
 }
-/* solve(factor, pattern, values, rhs, transpose) */
-static int sparse_solve(lua_State *L) {
+/* precondition(preconditioner, r, transpose) */
+static int sparse_precondition(lua_State *L) {
   binding *b = binding_of(L);
-  pl_value f = check_tensor(L, b, 1, "solve"), rhs = check_value(L, b, 4, -1, "solve");
-  pl_sparse a = check_sparse(L, b, 2);
+  pl_value m = check_tensor(L, b, 1, "precondition"), r = check_tensor(L, b, 2, "precondition");
   mark_line(L, b);
-  return push_value(L, b, pl_sparse_solve(b->c, f, a, rhs, lua_toboolean(L, 5)));
+  return push_value(L, b, pl_precondition(b->c, m, r, lua_toboolean(L, 3)));
 }
-static int sparse_solver_name(lua_State *L) {
-  binding *b = binding_of(L);
-  lua_pushstring(L, pl_factor_name(b->c, check_tensor(L, b, 1, "solver")));
-  if (pl_error_status(b->c)) fail_engine(L, b);
+static int sparse_preconditioners(lua_State *L) { /* how many were made, for tests */
+  lua_pushnumber(L, (double)pl_preconditioners_made(binding_of(L)->c));
   return 1;
 }
 static int sparse_size(lua_State *L) {
@@ -304,15 +307,16 @@ void open_sparse(lua_State *L, binding *b, int core) {
                                     {"dirichlet", sparse_dirichlet},
                                     {"load", sparse_load},
                                     {"save", sparse_save},
-                                    {"factor", sparse_factor},
-                                    {"solve", sparse_solve},
-                                    {"solver", sparse_solver_name},
                                     {"size", sparse_size},
                                     {"indices", sparse_indices},
                                     {"memo", sparse_memo},
+                                    {"preconditioner", sparse_preconditioner},
+                                    {"precondition", sparse_precondition},
+                                    {"preconditioners", sparse_preconditioners},
                                     {"same", same_pattern},
                                     {NULL, NULL}};
   lua_newtable(L);
   register_functions(L, b, lua_gettop(L), sparse);
+  register_functions(L, b, lua_gettop(L), sparse_solves);
   lua_setfield(L, core, "sparse");
 }

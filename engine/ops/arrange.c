@@ -1,4 +1,4 @@
-/* arrange.c: repeating, shifting, triangles, diagonals, products of all pairs: composites of moves, which have the
+/* arrange.c: repeating, triangles, diagonals, products of all pairs: composites of moves, which have the
  * derivatives. */
 #include <math.h>
 #include <string.h>
@@ -73,18 +73,6 @@ PL_EXPAND(repeat_interleave) {
   pl_value v = spread(c, pl_reshape_to(c, in[0], 3, (int64_t[]){rows, 1, inner}), 3, (int64_t[]){rows, k, inner});
   return done(out[0] = with_size(c, v, &x, axis, k * r));
 }
-PL_EXPAND(roll) {
-  (void)n;
-  pl_slot x;
-  if (!shape_of(c, in[0], &x)) return false;
-  int axis = axis_of(c, op, in, attrs[1].i, x.rank);
-  if (axis < 0) return false;
-  int64_t r = x.shape[axis], k = r ? ((attrs[0].i % r) + r) % r : 0;
-  if (k == 0) return done(out[0] = PL_UNARY(identity, c, in[0]));
-  pl_value parts[] = {pl_part(c, in[0], axis, r - k, 1, k), pl_part(c, in[0], axis, 0, 1, r - k)};
-  return done(out[0] = pl_apply1(c, PL_OP(concat), 2, parts, &PL_INT(axis)));
-}
-
 /* ---- triangles and diagonals of the last two axes ---- */
 
 /* A diagonal outside of every matrix is as good as any other. */
@@ -359,11 +347,6 @@ PL_SAMPLE(repeat) {
   s->attrs[1] = PL_INT(k == 1 ? 1 : -1);
   return tensors(c, r, k, s);
 }
-PL_SAMPLE(roll) {
-  s->attrs[0] = PL_INT(k == 0 ? 1 : k == 1 ? -2 : 5);
-  s->attrs[1] = PL_INT(k == 2 ? 0 : -1);
-  return tensors(c, r, k, s);
-}
 PL_SAMPLE(offset) {
   s->attrs[0] = PL_INT(k == 0 ? 0 : k == 1 ? 1 : -1);
   return tensors(c, r, k, s);
@@ -443,8 +426,6 @@ pl_op pl_ops_arrange[] = {
     {ARRANGE(repeat_interleave, "each element n times along an axis (the last by default)", 1, repeat),
      .shapes = "{..., m, ...} -> {..., n m, ...}",
      .attrs = {{"n", PL_AS_INT, true, 0}, {"axis", PL_AS_AXIS, false, -1}}},
-    {ARRANGE(roll, "shifted around along an axis (the last by default): element k goes to k + shift", 1, roll),
-     .shapes = "{...} -> {...}", .attrs = {{"shift", PL_AS_INT, true, 0}, {"axis", PL_AS_AXIS, false, -1}}},
     {ARRANGE(tril, "the lower triangle of matrices, 0 above the diagonal `offset`", 1, offset),
      .shapes = "{..., m, n} -> {..., m, n}", .attrs = OFFSET},
     {ARRANGE(triu, "the upper triangle of matrices, 0 below the diagonal `offset`", 1, offset),

@@ -65,6 +65,10 @@ static bool symmetric_eigen_shape(const pl_call *call, pl_spec *out) {
 /* ---- eigen_gaps: w, M -> M_ij/(w_j - w_i), 0 on the diagonal ---- */
 
 static bool eigen_gaps_shape(const pl_call *call, pl_spec *out) {
+  if (call->attrs[0].i < PL_GAPS_EIGH || call->attrs[0].i > PL_GAPS_TURNING) {
+    pl_error(call->c, PL_ERROR_ARGUMENT, "eigen_gaps: no such kind, %lld", (long long)call->attrs[0].i);
+    return false;
+  }
   const pl_slot *w = call->in[0], *m = call->in[1];
   if (w->rank != 2 || m->rank != 3 || m->shape[0] != w->shape[0] || m->shape[1] != w->shape[1] ||
       m->shape[2] != w->shape[1]) {
@@ -80,21 +84,25 @@ static void eigen_gaps_run(const pl_call *call, pl_slot **out) {
   pl_dtype dtype = (pl_dtype)w->dtype;
   int64_t n = w->shape[1];
   for (int64_t b = 0; b < w->shape[0]; b++) {
-    double scale = 0;
+    bool sparse = call->attrs[0].i >= PL_GAPS_SPARSE, turning = call->attrs[0].i == PL_GAPS_TURNING;
+    double scale = 0, most = 0;
     for (int64_t i = 0; i < n; i++) scale = fmax(scale, fabs(read(w->data, dtype, b * n + i)));
-    double least = (double)n * scale * (dtype == PL_F64 ? DBL_EPSILON : (double)FLT_EPSILON);
+    for (int64_t i = 0; sparse && i < n * n; i++) most = fmax(most, fabs(read(m->data, dtype, b * n * n + i)));
+    double least = scale * (sparse ? 1e-9 : (double)n * (dtype == PL_F64 ? DBL_EPSILON : (double)FLT_EPSILON));
     for (int64_t i = 0; i < n; i++)
       for (int64_t j = 0; j < n; j++) {
         int64_t at = (b * n + i) * n + j;
         double x = read(m->data, dtype, at), gap = read(w->data, dtype, b * n + j) - read(w->data, dtype, b * n + i);
-        if (i == j || x == 0) {
+        double part = turning ? x - read(m->data, dtype, (b * n + j) * n + i) : x;
+        if (i == j || x == 0 || (sparse && fabs(gap) <= least && fabs(part) <= 1e-8 * most)) {
           write(out[0]->data, dtype, at, 0);
         } else if (fabs(gap) <= least) {
           pl_error(call->c, PL_ERROR_NUMERIC,
                    "%s %lld and %lld coincide (%g): their vectors have no derivative; use the values alone, or a "
                    "function of the matrix that does not go through the vectors",
-                   call->attrs[0].i ? "svd: singular values" : "eigh: eigenvalues", (long long)(i < j ? i : j) + 1,
-                   (long long)(i < j ? j : i) + 1, read(w->data, dtype, b * n + i));
+                   (const char *[]){"eigh: eigenvalues", "svd: singular values", "eigsh: eigenvalues",
+                                    "eigsh: eigenvalues"}[call->attrs[0].i],
+                   (long long)(i < j ? i : j) + 1, (long long)(i < j ? j : i) + 1, read(w->data, dtype, b * n + i));
           return;
         } else {
           write(out[0]->data, dtype, at, x / gap);
@@ -102,15 +110,15 @@ static void eigen_gaps_run(const pl_call *call, pl_slot **out) {
       }
   }
 }
-pl_value pl_over_gaps(pl_context *c, pl_value w, pl_value m, bool singular) {
-  return pl_call2(c, PL_OP(eigen_gaps), w, m, &PL_INT(singular));
+pl_value pl_over_gaps(pl_context *c, pl_value w, pl_value m, pl_gaps of) {
+  return pl_call2(c, PL_OP(eigen_gaps), w, m, &PL_INT(of));
 }
-static pl_value divided(pl_context *c, pl_value w, pl_value m) { return pl_over_gaps(c, w, m, false); }
+static pl_value divided(pl_context *c, pl_value w, pl_value m) { return pl_over_gaps(c, w, m, PL_GAPS_EIGH); }
 static void eigen_gaps_vjp(pl_vjp *v) {
   pl_context *c = v->c;
-  if (v->need[1]) pl_vjp_give(v, 1, pl_over_gaps(c, v->in[0], v->g[0], v->attrs[0].i));
+  if (v->need[1]) pl_vjp_give(v, 1, pl_over_gaps(c, v->in[0], v->g[0], (pl_gaps)v->attrs[0].i));
   if (!v->need[0]) return;
-  pl_value t = pl_over_gaps(c, v->in[0], PL_BINARY(mul, c, v->g[0], v->out[0]), v->attrs[0].i);
+  pl_value t = pl_over_gaps(c, v->in[0], PL_BINARY(mul, c, v->g[0], v->out[0]), (pl_gaps)v->attrs[0].i);
   pl_vjp_give(v, 0, PL_BINARY(sub, c, pl_sum_axis(c, t, 2), pl_sum_axis(c, t, 1)));
 }
 static void eigen_gaps_jvp(pl_jvp *j) { /* (dM - Q (dw_j - dw_i))/(w_j - w_i) */
@@ -124,7 +132,7 @@ static void eigen_gaps_jvp(pl_jvp *j) { /* (dM - Q (dw_j - dw_i))/(w_j - w_i) */
                               pl_reshape_to(c, j->t[0], 3, (int64_t[]){b, n, 1}));
     d = pl_minus(c, d, PL_BINARY(mul, c, j->out[0], gaps));
   }
-  j->dt[0] = pl_over_gaps(c, j->in[0], d, j->attrs[0].i);
+  j->dt[0] = pl_over_gaps(c, j->in[0], d, (pl_gaps)j->attrs[0].i);
 }
 
 /* ---- the derivatives of symmetric_eigen ---- */
@@ -198,7 +206,7 @@ PL_SAMPLE(matrices) {
 pl_op pl_ops_eigen[] = {
     {PL_STACK_ROW(symmetric_eigen, "eigenvalues and eigenvectors of stacks", 1, 2, stack)},
     {PL_STACK_ROW(eigen_gaps, "M_ij/(w_j - w_i), 0 on the diagonal", 2, 1, gaps),
-     .attrs = {{"singular", PL_AS_FLAG, false, 0}}},
+     .attrs = {{"of", PL_AS_INT, false, 0}}},
     {PL_USER_ROW(
          eigh,
          "eigenvalues, ascending, and eigenvectors, in columns, of A's symmetric part; their largest component is "

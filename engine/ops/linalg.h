@@ -51,8 +51,12 @@ pl_value pl_half_of(pl_context *c, pl_value x, bool upper);                     
 pl_value pl_eye_like(pl_context *c, pl_value x, int64_t n);                       /* {n, n} of x's dtype */
 pl_value pl_sum_axis(pl_context *c, pl_value x, int64_t axis);                    /* negative: from the end */
 pl_value pl_joined(pl_context *c, pl_value x, pl_value y, int axis);              /* one behind the other */
-/* M_ij/(w_j - w_i), 0 on the diagonal; an error where a gap is 0, that speaks of eigenvalues or singular values */
-pl_value pl_over_gaps(pl_context *c, pl_value w, pl_value m, bool singular);
+/* M_ij/(w_j - w_i), 0 on the diagonal; an error where a gap is 0 and M_ij is not, that speaks of whose values they are.
+ * Those of iterations are equal to fewer digits, and what M_ij has left there is rounding; turning: what M_ij - M_ji
+ * has.
+ */
+typedef enum { PL_GAPS_EIGH, PL_GAPS_SVD, PL_GAPS_SPARSE, PL_GAPS_TURNING } pl_gaps;
+pl_value pl_over_gaps(pl_context *c, pl_value w, pl_value m, pl_gaps of);
 
 /* ---- rows for users ---- */
 

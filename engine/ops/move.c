@@ -345,6 +345,32 @@ static bool diff_expand(pl_context *c, const pl_op *op, int n, const pl_value *i
   return out[0] != PL_NONE;
 }
 
+/* ---- roll: attributes shift, axis ---- */
+
+static bool roll_shape(const pl_call *call, pl_spec *out) {
+  copy_shape(call->in[0], out);
+  return pl_axis(call, call->attrs[1].i, out->rank) >= 0;
+}
+/* The last `shift` go in front of the others. */
+static void roll_run(const pl_call *call, pl_slot **out) {
+  const pl_slot *x = call->in[0];
+  int axis = pl_axis(call, call->attrs[1].i, x->rank);
+  int64_t s[PL_MAX_RANK], shape[PL_MAX_RANK], r = x->shape[axis], shift = r ? (call->attrs[0].i % r + r) % r : 0;
+  strides_of(x, s);
+  for (int a = 0; a < x->rank; a++) shape[a] = x->shape[a];
+  shape[axis] = shift;
+  strided(call->c, false, (pl_dtype)x->dtype, at(x, (r - shift) * s[axis]), s, out[0]->data, s, x->rank, shape);
+  shape[axis] = r - shift;
+  strided(call->c, false, (pl_dtype)x->dtype, x->data, s, at(out[0], shift * s[axis]), s, x->rank, shape);
+}
+static void roll_vjp(pl_vjp *v) {
+  pl_slot *x = pl_slot_get(v->c, v->in[0]);
+  if (!x) return;
+  int64_t axis = v->attrs[1].i + (v->attrs[1].i < 0 ? x->rank : 0), r = x->shape[axis];
+  pl_attr back[] = {PL_INT(r ? -(v->attrs[0].i % r) : 0), PL_INT(axis)};
+  pl_vjp_give(v, 0, pl_call1(v->c, PL_OP(roll), v->g[0], back));
+}
+
 /* ---- joins ---- */
 
 static bool concat_shape(const pl_call *call, pl_spec *out) {
@@ -587,6 +613,16 @@ PL_SAMPLE(diff) {
   if (k == 2) s->in[0] = pl_sample_tensor(c, r, -1, 1, 1, 1);
   return k <= 2;
 }
+PL_SAMPLE(roll) {
+  s->n = 1;
+  s->attrs[0] = PL_INT(k == 0 ? 1 : k == 1 ? -2 : 5);
+  s->attrs[1] = PL_INT(k == 2 ? 0 : -1);
+  if (k == 0) s->in[0] = pl_sample_tensor(c, r, 0.5, 1.5, 2, 3, 4);
+  if (k == 1) s->in[0] = pl_sample_tensor(c, r, 0.5, 1.5, 3, 2, 3, 3);
+  if (k == 2) s->in[0] = pl_sample_tensor(c, r, 0.5, 1.5, 2, 4, 1);
+  if (k == 3) s->in[0] = pl_sample_tensor(c, r, 0.5, 1.5, 2, 2, 0);
+  return k <= 3;
+}
 PL_SAMPLE(concat) {
   s->n = 3;
   s->attrs[0] = PL_INT(k == 1 ? -1 : 0);
@@ -670,6 +706,10 @@ pl_op pl_ops_move[] = {
     JOIN("diff", "n-th differences along an axis (the last by default)", .inputs = 1,
          .attrs = {{"n", PL_AS_INT, false, 1}, {"axis", PL_AS_AXIS, false, -1}}, .expand = diff_expand,
          .sample = diff_sample, .shapes = "{..., m, ...} -> {..., m - n, ...}"),
+    {MOVE("roll", "shifted around along an axis (the last by default): element k goes to k + shift", 1),
+     .shapes = "{...} -> {...}", .linear = true,
+     .attrs = {{"shift", PL_AS_INT, true, 0}, {"axis", PL_AS_AXIS, false, -1}}, .shape = roll_shape, .run = roll_run,
+     .vjp = roll_vjp, .sample = roll_sample},
     {MOVE("concat", "joined along an axis (the first by default)", -1),
      .shapes = "{..., m_k, ...} each -> {..., sum of m_k, ...}", .linear = true, .attrs = AXIS(0),
      .shape = concat_shape, .run = concat_run, .vjp = concat_vjp, .sample = concat_sample},

@@ -1,7 +1,7 @@
 /* rolling.c: sums, moments and extremes of all windows of w neighbours along an axis. Windows of 1, 2, 4 ... elements
  * are joined in pairs, and those that w's binary digits name are put together: O(n log w) work, errors that grow with
- * log w, and no difference of large sums. Sums have a kernel; the others are composites of slices, which have the
- * derivatives. */
+ * log w, and no difference of large sums. Sums and extremes have kernels; the others are composites of slices, which
+ * have the derivatives. */
 #include <math.h>
 #include <string.h>
 
@@ -26,9 +26,9 @@ static int window_axis(const pl_call *call, int64_t *n) {
   return -1;
 }
 
-/* ---- sums ---- */
+/* ---- sums and extremes ---- */
 
-static bool rolling_sum_shape(const pl_call *call, pl_spec *out) {
+static bool rolling_shape(const pl_call *call, pl_spec *out) {
   int64_t n;
   int axis = window_axis(call, &n);
   if (axis < 0) return false;
@@ -37,44 +37,57 @@ static bool rolling_sum_shape(const pl_call *call, pl_spec *out) {
   out->shape[axis] = (int32_t)(n - call->attrs[0].i + 1);
   return true;
 }
-/* y {lines, n - (w - 1) s}: sums of w numbers s apart from lines of n, `stride` apart. A window too wide for the
- * kernel's space is one of sums of its widest windows, and what is left over. */
-static void roll(pl_context *c, pl_dtype dtype, const void *x, void *y, int64_t lines, int64_t n, int64_t stride,
-                 int64_t s, int64_t w) {
-  int64_t size = (int64_t)pl_dtype_size(dtype), ends = n - (w - 1) * s;
+/* How two windows become one (an elementwise op), and all windows of a block (its kernel), of so many lines. */
+typedef struct {
+  pl_context *c;
+  pl_kernel join, roll;
+  int64_t size, lines;
+} rolling;
+/* y {lines, n - (w - 1) s}: windows of w numbers s apart from lines of n, `stride` apart. A window too wide for the
+ * kernel's space is one of its widest windows, and what is left over. */
+static void roll(const rolling *r, const void *x, void *y, int64_t n, int64_t stride, int64_t s, int64_t w) {
+  int64_t ends = n - (w - 1) * s;
   int64_t widest = s < 8 ? PL_ROLLING_WINDOW : PL_ROLLING_WINDOW / 8; /* leaves columns that fill cache lines */
   if (w <= widest) {
-    rolling_sum_args a = {.x = x, .y = y, .n = n, .stride = stride, .s = s, .q = w, .columns = PL_ROLLING_WINDOW / w};
+    rolling_args a = {.x = x, .y = y, .n = n, .stride = stride, .s = s, .q = w, .columns = PL_ROLLING_WINDOW / w};
     if (a.columns > s) a.columns = s;
     a.rows = PL_ROLLING_SPACE / a.columns - w + 1;
     a.blocks = (ends + a.rows * s - 1) / (a.rows * s);
     a.chunks = (s + a.columns - 1) / a.columns;
     double block = (double)(a.rows < ends / s + 1 ? a.rows : ends / s + 1) * (double)a.columns;
-    pl_for(c, PL_KERNEL_OF(rolling_sum, dtype), &a, lines * a.blocks * a.chunks, 1, block * 2 * log2((double)w + 1));
+    pl_for(r->c, r->roll, &a, r->lines * a.blocks * a.chunks, 1, block * 2 * log2((double)w + 1));
     return;
   }
   int64_t q = w / widest, rest = w % widest, m = n - (widest - 1) * s;
-  void *wide = pl_memory_new(c, (size_t)(lines * m * size)),
-       *more = rest ? pl_memory_new(c, (size_t)(lines * ends * size) + 64) : NULL;
+  void *wide = pl_memory_new(r->c, (size_t)(r->lines * m * r->size)),
+       *more = rest ? pl_memory_new(r->c, (size_t)(r->lines * ends * r->size) + 64) : NULL;
   if (wide && (more || !rest)) {
-    roll(c, dtype, x, wide, lines, n, stride, s, widest);
-    roll(c, dtype, wide, y, lines, m - rest * s, m, s * widest, q);
+    roll(r, x, wide, n, stride, s, widest);
+    roll(r, wide, y, m - rest * s, m, s * widest, q);
     int64_t before = q * widest * s;
-    if (rest && c->status == PL_OK) {
-      roll(c, dtype, (const char *)x + before * size, more, lines, n - before, stride, s, rest);
-      pl_for(c, PL_OP(add)->fn[dtype], (const void *[]){y, more, y}, lines * ends, PL_BLOCK, 1);
+    if (rest && r->c->status == PL_OK) {
+      roll(r, (const char *)x + before * r->size, more, n - before, stride, s, rest);
+      pl_for(r->c, r->join, (const void *[]){y, more, y}, r->lines * ends, PL_BLOCK, 1);
     }
   }
-  pl_memory_free(c, wide);
-  pl_memory_free(c, more);
+  pl_memory_free(r->c, wide);
+  pl_memory_free(r->c, more);
 }
-static void rolling_sum_run(const pl_call *call, pl_slot **out) {
+static void rolling_run(const pl_call *call, pl_slot *out, const pl_op *join, pl_kernel kernel) {
   const pl_slot *x = call->in[0];
-  int64_t lines, n, inner;
-  pl_split_axis(x, pl_axis(call, call->attrs[1].i, x->rank), &lines, &n, &inner);
-  if (out[0]->count == 0) return;
-  roll(call->c, (pl_dtype)x->dtype, x->data, out[0]->data, lines, n * inner, n * inner, inner, call->attrs[0].i);
+  rolling r = {call->c, join->fn[x->dtype], kernel, (int64_t)pl_dtype_size((pl_dtype)x->dtype), 0};
+  int64_t n, inner;
+  pl_split_axis(x, pl_axis(call, call->attrs[1].i, x->rank), &r.lines, &n, &inner);
+  if (out->count) roll(&r, x->data, out->data, n * inner, n * inner, inner, call->attrs[0].i);
 }
+#define ROLL(op, join)                                                            \
+  static void op##_run(const pl_call *call, pl_slot **out) {                      \
+    rolling_run(call, out[0], PL_OP(join), PL_KERNEL_OF(op, call->in[0]->dtype)); \
+  }
+ROLL(rolling_sum, add)
+ROLL(rolling_max, maximum)
+ROLL(rolling_min, minimum)
+
 /* The sums of the windows of g that hold an element. */
 static void rolling_sum_vjp(pl_vjp *v) {
   pl_slot *x = pl_slot_get(v->c, v->in[0]);
@@ -111,6 +124,16 @@ typedef struct {
 /* Places start to start + count - 1 along the axis. */
 static pl_value part(pl_context *c, pl_value x, int axis, int64_t start, int64_t count) {
   return x == PL_ZERO ? x : pl_part(c, x, axis, start, 1, count);
+}
+/* x with w added to the places from `start`. */
+static pl_value part_add(pl_context *c, pl_value x, int axis, int64_t start, pl_value w) {
+  pl_slot *s = pl_slot_get(c, w);
+  if (!s) return PL_NONE;
+  int64_t starts[PL_MAX_RANK] = {0}, steps[PL_MAX_RANK], counts[PL_MAX_RANK];
+  for (int a = 0; a < s->rank; a++) steps[a] = 1, counts[a] = s->shape[a];
+  starts[axis] = start;
+  return pl_call2(c, PL_OP(slice_add), x, w,
+                  (pl_attr[]){PL_INTS(s->rank, starts), PL_INTS(s->rank, steps), PL_INTS(s->rank, counts)});
 }
 /* Windows of a followed by those of b. T. Chan, G. Golub, R. LeVeque, American Statistician 37(3), 1983, eq. 1.5. */
 static windows join(pl_context *c, windows a, windows b, int axis) {
@@ -159,23 +182,55 @@ PL_EXPAND(rolling_std) {
   return out[0] != PL_NONE;
 }
 
-/* Of the two windows of 2^k elements that cover one of w, which may overlap. */
-static bool extremes(pl_context *c, const pl_op *op, const pl_value *in, const pl_attr *attrs, const pl_op *better,
-                     pl_value *out) {
+/* ---- derivatives of extremes: of windows of 1, 2, 4 ... elements, the last two of which may overlap ---- */
+
+enum { STEPS = 32 };
+/* Windows k + 1 are the better of two windows k, `shift` apart. */
+typedef struct {
+  int axis, n;
+  int64_t shift[STEPS], count[STEPS];
+  pl_value level[STEPS], d[STEPS][2]; /* windows k; the derivative of their better by either */
+} ladder;
+static bool climb(pl_context *c, const pl_op *op, const pl_value *in, const pl_attr *attrs, ladder *l) {
+  const pl_op *better = op == PL_OP(rolling_max) ? PL_OP(maximum) : PL_OP(minimum);
   int64_t n, w = attrs[0].i, size = 1;
-  int axis = axis_of(c, op, in, attrs, &n);
-  if (axis < 0) return false;
+  l->axis = axis_of(c, op, in, attrs, &n);
+  l->n = 0;
   pl_value y = in[0];
-  while (size < w && !c->status) {
-    int64_t step = 2 * size <= w ? size : w - size, count = n - size - step + 1;
-    y = pl_call2(c, better, part(c, y, axis, 0, count), part(c, y, axis, step, count), NULL);
-    size += step;
+  for (int k = 0; size < w && !c->status; k = l->n) {
+    l->level[k] = y;
+    l->shift[k] = 2 * size <= w ? size : w - size;
+    l->count[k] = n - size - l->shift[k] + 1;
+    pl_value two[] = {part(c, y, l->axis, 0, l->count[k]), part(c, y, l->axis, l->shift[k], l->count[k])};
+    y = pl_call2(c, better, two[0], two[1], NULL);
+    for (int i = 0; i < 2; i++) l->d[k][i] = better->partial(c, i, two, y, NULL);
+    size += l->shift[k];
+    l->n++;
   }
-  out[0] = y == in[0] ? PL_UNARY(identity, c, y) : y;
-  return out[0] != PL_NONE;
+  return c->status == PL_OK;
 }
-PL_EXPAND(rolling_max) { return (void)n, extremes(c, op, in, attrs, PL_OP(maximum), out); }
-PL_EXPAND(rolling_min) { return (void)n, extremes(c, op, in, attrs, PL_OP(minimum), out); }
+static void extreme_vjp(pl_vjp *v) {
+  pl_context *c = v->c;
+  ladder l;
+  pl_value g = v->g[0];
+  if (!climb(c, v->op, v->in, v->attrs, &l)) return;
+  for (int k = l.n; k-- > 0;) {
+    pl_value all = pl_zeros_like(c, l.level[k]);
+    for (int i = 0; i < 2; i++) all = part_add(c, all, l.axis, i * l.shift[k], pl_chain(c, g, l.d[k][i]));
+    g = all;
+  }
+  pl_vjp_give(v, 0, g);
+}
+static void extreme_jvp(pl_jvp *j) {
+  pl_context *c = j->c;
+  ladder l;
+  pl_value t = j->t[0];
+  if (!climb(c, j->op, j->in, j->attrs, &l)) return;
+  for (int k = 0; k < l.n; k++)
+    t = pl_plus(c, pl_chain(c, part(c, t, l.axis, 0, l.count[k]), l.d[k][0]),
+                pl_chain(c, part(c, t, l.axis, l.shift[k], l.count[k]), l.d[k][1]));
+  j->dt[0] = t;
+}
 
 static bool windows_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *s) {
   if (k > 3) return false;
@@ -197,9 +252,10 @@ static bool apart_sample(pl_context *c, pl_sampler_random *r, int k, pl_sample *
 #define ROLLING(op, text, smp)                                                                                    \
   .name = #op, .formula = text ", of all windows of neighbours along an axis (the last by default)", .inputs = 1, \
   .outputs = 1, .shapes = "{..., m, ...} -> {..., m - window + 1, ...}", .sample = smp##_sample
-#define SUM                                                                                                    \
-  .kind = PL_LINEAR, .dtypes = PL_NUMBERS, .linear = true, .shape = rolling_sum_shape, .run = rolling_sum_run, \
-  .vjp = rolling_sum_vjp
+#define WINDOWS(op) .dtypes = PL_NUMBERS, .shape = rolling_shape, .run = op##_run
+#define SUM .kind = PL_LINEAR, .linear = true, WINDOWS(rolling_sum), .vjp = rolling_sum_vjp
+#define EXTREME(op) \
+  .kind = PL_OPAQUE, WINDOWS(op), .vjp = extreme_vjp, .jvp = extreme_jvp, .derivative = TIES, .accuracy = "exact"
 #define MADE(op) .kind = PL_COMPOSITE, .expand = op##_expand
 #define WINDOW \
   {"window", PL_AS_INT, true, 0}, { "axis", PL_AS_AXIS, false, -1 }
@@ -216,9 +272,7 @@ pl_op pl_ops_rolling[] = {
      .source = PAIRWISE, .attrs = {WINDOW, DDOF}},
     {ROLLING(rolling_std, "root of rolling_var", windows), MADE(rolling_std), .derivative = "0 where all are equal",
      .source = PAIRWISE, .attrs = {WINDOW, DDOF}},
-    {ROLLING(rolling_max, "largest", apart), MADE(rolling_max), .derivative = TIES, .accuracy = "exact",
-     .attrs = {WINDOW}},
-    {ROLLING(rolling_min, "smallest", apart), MADE(rolling_min), .derivative = TIES, .accuracy = "exact",
-     .attrs = {WINDOW}},
+    {ROLLING(rolling_max, "largest", apart), EXTREME(rolling_max), .attrs = {WINDOW}},
+    {ROLLING(rolling_min, "smallest", apart), EXTREME(rolling_min), .attrs = {WINDOW}},
     {0},
 };

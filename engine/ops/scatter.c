@@ -83,23 +83,67 @@ static bool scatter_shape(const pl_call *call, pl_spec *out) {
   out->dtype = dtype;
   return true;
 }
-static void scatter(const pl_call *call, pl_slot *out, pl_kernel kernel) {
-  int64_t outer;
-  const pl_slot *x = call->in[0], *index = call->in[1];
-  index_args a = {.x = call->in[2]->data, .index = index->data, .y = out->data, .k = index->count};
-  pl_split_axis(x, pl_axis(call, call->attrs[0].i, x->rank), &outer, &a.m, &a.inner);
-  if (!check_index(call, index, a.m)) return;
-  if (out->data != x->data) memcpy(out->data, x->data, (size_t)out->count * pl_dtype_size((pl_dtype)out->dtype));
-  if (call->in[2]->count) pl_for(call->c, kernel, &a, outer, 1, (double)(a.inner * a.k));
-}
-#define SCATTER(op, kernel)                                               \
-  static void op##_run(const pl_call *call, pl_slot **out) {              \
-    scatter(call, out[0], PL_KERNEL_OF(scatter_##kernel, out[0]->dtype)); \
+/* Long indices with few rows go in pieces, each into rows of its own, wide rows in strips of columns: how is a matter
+ * of the sizes alone, so results do not depend on threads. `join`: the kernel that puts pieces together; NULL: the
+ * order of all entries matters. */
+static void scatter(const pl_call *call, pl_slot *out, const pl_slot *index, const pl_slot *x, int64_t outer, int64_t m,
+                    int64_t inner, pl_kernel kernel, pl_kernel join) {
+  enum { PIECE = 1 << 15, STRIP = 64 };
+  pl_context *c = call->c;
+  int64_t few[16];
+  index_args a = {.x = x->data,
+                  .index = index->data,
+                  .y = out->data,
+                  .m = m,
+                  .k = index->count,
+                  .inner = inner,
+                  .piece = index->count,
+                  .pieces = 1,
+                  .width = inner,
+                  .strips = 1,
+                  .bad = few};
+  if (outer * inner == 0 || a.k == 0) {
+    check_index(call, index, m);
+    return;
   }
-SCATTER(add_at, add)
-SCATTER(put, set)
-SCATTER(max_at, max)
-SCATTER(min_at, min)
+  if (inner >= 2 * STRIP) {
+    a.width = STRIP;
+    a.strips = (inner + STRIP - 1) / STRIP;
+  } else if (join && 8 * m * inner <= PIECE && a.k * inner > PIECE) {
+    a.piece = PIECE / inner;
+    a.pieces = (a.k + a.piece - 1) / a.piece;
+  }
+  size_t own = (size_t)(outer * a.pieces * m * inner) * pl_dtype_size((pl_dtype)out->dtype);
+  if (a.pieces > 1) a.y = pl_memory_new(c, own + 64);
+  if (a.pieces > 16) a.bad = pl_memory_new(c, (size_t)a.pieces * sizeof *a.bad);
+  if (a.y && a.bad) pl_for(c, kernel, &a, outer * a.pieces * a.strips, 1, (double)(a.piece * (a.width + 2)));
+  for (int64_t p = 0; p < a.pieces && c->status == PL_OK; p++)
+    if (a.bad[p]) index_error(call, index, a.bad[p] - 1, m);
+  if (a.pieces > 1 && c->status == PL_OK) {
+    a.x = a.y;
+    a.y = out->data;
+    pl_for(c, join, &a, outer, 1, (double)(a.pieces * m * inner));
+    a.y = (void *)a.x;
+  }
+  if (a.pieces > 1) pl_memory_free(c, a.y);
+  if (a.bad != few) pl_memory_free(c, a.bad);
+}
+static void scatter_onto(const pl_call *call, pl_slot *out, pl_kernel kernel, pl_kernel join) {
+  int64_t outer, m, inner;
+  const pl_slot *x = call->in[0];
+  pl_split_axis(x, pl_axis(call, call->attrs[0].i, x->rank), &outer, &m, &inner);
+  if (out->data != x->data) memcpy(out->data, x->data, (size_t)out->count * pl_dtype_size((pl_dtype)out->dtype));
+  scatter(call, out, call->in[1], call->in[2], outer, m, inner, kernel, join);
+}
+#define SCATTER(op, kernel, join)                                                    \
+  static void op##_run(const pl_call *call, pl_slot **out) {                         \
+    scatter_onto(call, out[0], PL_KERNEL_OF(scatter_##kernel, out[0]->dtype), join); \
+  }
+#define JOIN(kernel) PL_KERNEL_OF(scatter_join_##kernel, out[0]->dtype)
+SCATTER(add_at, add, JOIN(add))
+SCATTER(put, set, NULL)
+SCATTER(max_at, max, JOIN(max))
+SCATTER(min_at, min, JOIN(min))
 
 static void add_at_vjp(pl_vjp *v) {
   pl_vjp_give(v, 0, v->g[0]);
@@ -204,6 +248,11 @@ static bool mul_at_expand(pl_context *c, const pl_op *op, int n, const pl_value 
 
 /* ---- segment_sum ...: rows of x joined by their segment ---- */
 
+static bool segments_fit(pl_context *c, const pl_op *op, int64_t n) {
+  if (n >= 0 && n <= INT32_MAX) return true;
+  pl_error(c, PL_ERROR_ARGUMENT, "%s: %lld is no number of segments", op->name, (long long)n);
+  return false;
+}
 /* x, in floats where `whole`, goes with `op` into n rows of `start`. */
 static pl_value segments(pl_context *c, const pl_op *op, const pl_value *in, int64_t n, const pl_op *into, bool whole,
                          double start) {
@@ -215,10 +264,7 @@ static pl_value segments(pl_context *c, const pl_op *op, const pl_value *in, int
     pl_shape_error(&call, "the segments are an i64 vector, one for each row of x");
     return PL_NONE;
   }
-  if (n < 0 || n > INT32_MAX) {
-    pl_error(c, PL_ERROR_ARGUMENT, "%s: %lld is no number of segments", op->name, (long long)n);
-    return PL_NONE;
-  }
+  if (!segments_fit(c, op, n)) return PL_NONE;
   int64_t shape[PL_MAX_RANK];
   for (int a = 0; a < x.rank; a++) shape[a] = a ? x.shape[a] : n;
   pl_value rows = whole ? pl_floats(c, in[0]) : in[0];
@@ -250,20 +296,20 @@ static bool segment_mean_expand(pl_context *c, const pl_op *op, int n, const pl_
 
 /* ---- bincount: how often each of 1 ... n stands in an index ---- */
 
-static bool bincount_expand(pl_context *c, const pl_op *op, int n, const pl_value *in, const pl_attr *attrs,
-                            pl_value *out) {
-  (void)n;
-  pl_slot *s = pl_slot_get(c, in[0]);
-  if (!s) return false;
-  if (s->dtype != PL_I64) {
-    pl_error(c, PL_ERROR_TYPE, "%s: places are i64, not %s", op->name, pl_dtype_name((pl_dtype)s->dtype));
+static bool bincount_shape(const pl_call *call, pl_spec *out) {
+  int64_t n = call->attrs[0].i;
+  if (call->in[0]->dtype != PL_I64) {
+    pl_error(call->c, PL_ERROR_TYPE, "%s: places are i64, not %s", call->op->name,
+             pl_dtype_name((pl_dtype)call->in[0]->dtype));
     return false;
   }
-  int64_t count = s->count;
-  pl_value flat = PL_UNARY(ravel, c, in[0]);
-  pl_value ones = pl_call1(c, PL_OP(broadcast_to), pl_like(c, flat, 1), &PL_INTS(1, &count));
-  out[0] = segments(c, op, (pl_value[]){ones, flat}, attrs[0].i, PL_OP(add_at), false, 0);
-  return out[0] != PL_NONE;
+  *out = (pl_spec){PL_I64, 1, {(int32_t)n}};
+  return segments_fit(call->c, call->op, n);
+}
+static void bincount_run(const pl_call *call, pl_slot **out) {
+  memset(out[0]->data, 0, (size_t)out[0]->count * sizeof(int64_t));
+  scatter(call, out[0], call->in[0], call->in[0], 1, out[0]->count, 1, PL_KERNEL_OF(scatter_count, PL_I64),
+          PL_KERNEL_OF(scatter_join_add, PL_I64));
 }
 
 /* ---- nonzero ---- */
@@ -406,11 +452,13 @@ pl_op pl_ops_scatter[] = {
      .formula = "how often each of 1 to n stands among i64 places",
      .shapes = "{...} -> {n}, i64",
      .derivative = "none: counts are whole numbers",
-     .kind = PL_COMPOSITE,
+     .kind = PL_MOVE,
      .inputs = 1,
      .outputs = 1,
-     .expand = bincount_expand,
+     .dtypes = PL_ANY,
      .attrs = {{"n", PL_AS_INT, true, 0}},
+     .shape = bincount_shape,
+     .run = bincount_run,
      .sample = places_sample},
     {.name = "nonzero",
      .formula = "1-based places of the true elements in row-major order",

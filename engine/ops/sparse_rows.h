@@ -20,6 +20,8 @@ pl_value pl_spmv(pl_context *c, pl_value v, pl_value x, const pl_attr *attrs, bo
 pl_value pl_sddmm(pl_context *c, pl_value g, pl_value x, const pl_attr *attrs);
 /* for samples; its diagonal is there where it is square */
 pl_pattern *pl_sample_pattern(pl_context *c, int32_t rows, int32_t cols);
+/* values in [-1, 1), and `most` more on the diagonal */
+pl_value pl_sample_diagonal(pl_context *c, pl_sampler_random *r, const pl_pattern *p, double most);
 
 #define OBJECT(name) \
   { name, PL_AS_OBJECT, true, 0 }

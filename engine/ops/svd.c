@@ -145,7 +145,7 @@ static pl_value over_sums(pl_context *c, const factors *f, pl_value x) {
   sums = PL_WHERE(c, PL_BINARY(eq, c, sums, zero), pl_like(c, sums, 1), sums);
   return PL_BINARY(div, c, x, sums);
 }
-static pl_value over_gaps(pl_context *c, const factors *f, pl_value x) { return pl_over_gaps(c, f->S, x, true); }
+static pl_value over_gaps(pl_context *c, const factors *f, pl_value x) { return pl_over_gaps(c, f->S, x, PL_GAPS_SVD); }
 static pl_value half(pl_context *c, pl_value x) { return PL_BINARY(mul, c, x, pl_like(c, x, 0.5)); }
 /* x less its part in the columns of Q */
 static pl_value beyond(pl_context *c, pl_value Q, pl_value x, bool rows) {

@@ -1,56 +1,20 @@
-/* direct.c: KLU, UMFPACK and CHOLMOD. Our rows are their columns: they are given A', and the question is turned round.
- */
-#include "direct.h"
+/* direct.c: which direct solver, and what all of them need: checks of the matrix, memory, right-hand sides by columns.
+ * The choice depends on pattern and values alone (measured: docs/design.md, "As built"). */
+#include "factor.h"
 
-#include <float.h>
-#include <math.h>
-#include <klu.h>
-#include <omp.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#ifdef PL_HAVE_GPL
-#include <cholmod.h>
-#include <umfpack.h>
+#include <btf.h>
 #include <cblas.h>
-#endif
+#include <math.h>
+#include <omp.h>
+#include <string.h>
 
-/* What depends on the pattern alone; hangs on it. */
-struct pl_symbolic {
-  klu_common klu;
-  klu_symbolic *klu_symbolic;
-#ifdef PL_HAVE_GPL
-  void *umfpack;
-  double umfpack_flops;
-  cholmod_common cholmod;
-  bool cholmod_started;
-  cholmod_factor *cholmod_symbolic;
-  cholmod_dense *x, *y, *e; /* a solve's result and work, used again */
-#endif
-};
-
-typedef struct {
-  pl_resource base;
-  pl_pattern *pattern; /* held */
-  pl_solver method;
-  klu_numeric *klu;
-#ifdef PL_HAVE_GPL
-  void *umfpack;
-  cholmod_factor *cholmod;
-#endif
-} factor;
+/* ---- what depends on the pattern ---- */
 
 void pl_symbolic_free(pl_context *c, struct pl_symbolic *s) {
   klu_free_symbolic(&s->klu_symbolic, &s->klu);
 #ifdef PL_HAVE_GPL
-  if (s->umfpack) umfpack_di_free_symbolic(&s->umfpack);
-  if (s->cholmod_started) {
-    cholmod_free_factor(&s->cholmod_symbolic, &s->cholmod);
-    cholmod_free_dense(&s->x, &s->cholmod);
-    cholmod_free_dense(&s->y, &s->cholmod);
-    cholmod_free_dense(&s->e, &s->cholmod);
-    cholmod_finish(&s->cholmod);
-  }
+  pl_umfpack_forget(s);
+  pl_cholmod_forget(s);
 #endif
   pl_memory_free(c, s);
 }
@@ -63,84 +27,136 @@ static struct pl_symbolic *symbolic(pl_context *c, pl_pattern *p) {
   return p->symbolic;
 }
 
-static void destroy(pl_context *c, pl_resource *r) {
-  factor *f = (factor *)r;
-  struct pl_symbolic *s = f->pattern->symbolic;
-  if (f->klu) klu_free_numeric(&f->klu, &s->klu);
-#ifdef PL_HAVE_GPL
-  if (f->umfpack) umfpack_di_free_numeric(&f->umfpack);
-  if (f->cholmod) cholmod_free_factor(&f->cholmod, &s->cholmod);
-#endif
-  (void)s;
-  pl_memory_count(c, -f->base.bytes);
-  pl_object_release(&f->pattern->base);
-  pl_memory_free(c, f);
+/* The first row that no permutation brings a diagonal entry to, by a maximum matching; -1: there is none. */
+static int32_t unmatched_row(pl_context *c, const pl_pattern *p) {
+  int32_t n = p->rows, found = -1;
+  int32_t *work = pl_memory_new(c, (size_t)n * 7 * sizeof *work), *match = work + 5 * (int64_t)n, *seen = match + n;
+  if (!work) return -1;
+  double flops;
+  if (btf_maxtrans(n, n, p->row_ptr, p->col, 0, &flops, match, work) < n) {
+    memset(seen, 0, (size_t)n * sizeof *seen);
+    for (int32_t j = 0; j < n; j++)
+      if (match[j] >= 0) seen[match[j]] = 1;
+    for (found = 0; found < n && seen[found];) found++;
+  }
+  pl_memory_free(c, work);
+  return found;
 }
 
-static bool singular(pl_context *c, const pl_pattern *p, int64_t row, const char *why) {
+/* Bandwidths and symmetry; a structure that is singular whatever the values is an error. */
+static bool inspect(pl_context *c, pl_pattern *p, struct pl_symbolic *s) {
+  if (s->known) return true;
+  int32_t diagonals = 0;
+  s->lower = s->upper = 0;
+  for (int32_t i = 0; i < p->rows; i++) {
+    int32_t first = p->row_ptr[i], last = p->row_ptr[i + 1] - 1;
+    if (first > last) return pl_singular(c, p, i, "it has no entry");
+    if (i - p->col[first] > s->lower) s->lower = i - p->col[first];
+    if (p->col[last] - i > s->upper) s->upper = p->col[last] - i;
+    for (int32_t k = first; k <= last; k++) diagonals += p->col[k] == i;
+  }
+  s->has_diagonal = diagonals == p->rows;
+  int32_t row = s->has_diagonal ? -1 : unmatched_row(c, p);
+  if (row >= 0)
+    return pl_singular(c, p, row, "whatever its values: these rows have entries in fewer columns than they are");
+  if (c->status || !pl_pattern_columns(c, p)) return false;
+  s->symmetric = !memcmp(p->row_ptr, p->col_ptr, ((size_t)p->rows + 1) * sizeof *p->row_ptr) &&
+                 !memcmp(p->col, p->row, (size_t)p->nnz * sizeof *p->col);
+  return s->known = true;
+}
+
+/* ---- errors ---- */
+
+bool pl_singular(pl_context *c, const pl_pattern *p, int64_t row, const char *why) {
   pl_error(c, PL_ERROR_NUMERIC,
            "the matrix {%d, %d} is singular at row %lld (%s): is an equation missing, given twice, or a boundary value "
            "free? "
-           "A pure Neumann problem needs one fixed value",
+           "A pure Neumann problem needs one fixed value, or nullspace = \"constant\"",
            p->rows, p->cols, (long long)row + 1, why);
   return false;
 }
 
-static bool no_memory(pl_context *c, const char *what) {
-  pl_error(c, PL_ERROR_MEMORY, "%s is out of memory for the matrix's factor", what);
+bool pl_pivots_differ(pl_context *c, const pl_pattern *p, int64_t row, double ratio) {
+  char why[80];
+  snprintf(why, sizeof why, "to working precision: pivots differ by %.1e", ratio);
+  return pl_singular(c, p, row, why);
+}
+
+bool pl_indefinite(pl_context *c, const pl_pattern *p, int64_t row) {
+  pl_error(c, PL_ERROR_NUMERIC,
+           "the matrix {%d, %d} is not positive definite: the pivot of row %lld is not positive; without `definite` it "
+           "is solved as a general one",
+           p->rows, p->cols, (long long)row + 1);
   return false;
 }
 
-static bool analyse_klu(pl_context *c, pl_pattern *p, struct pl_symbolic *s) {
-  if (s->klu_symbolic) return true;
-  s->klu_symbolic = klu_analyze(p->rows, p->row_ptr, p->col, &s->klu);
-  if (s->klu_symbolic) return true;
-  if (s->klu.status == KLU_OUT_OF_MEMORY || s->klu.status == KLU_TOO_LARGE) return no_memory(c, "KLU");
-  return singular(c, p, s->klu.singular_col >= 0 && s->klu.singular_col < p->rows ? s->klu.singular_col : 0,
-                  "by its pattern alone");
+bool pl_solver_memory(pl_context *c, const char *library) {
+  pl_error(c, PL_ERROR_MEMORY, "%s is out of memory for the matrix's factor", library);
+  return false;
 }
 
-/* An empty row or column is singular whatever the values. */
-static bool check_structure(pl_context *c, pl_pattern *p) {
-  for (int32_t i = 0; i < p->rows; i++)
-    if (p->row_ptr[i] == p->row_ptr[i + 1]) return singular(c, p, i, "it has no entry");
+double pl_largest_entry(pl_context *c, const pl_pattern *p, const double *values) {
+  double most = 0;
+  for (int32_t k = 0; k < p->nnz; k++) {
+    double x = fabs(values[k]);
+    if (!(x <= 1.7976931348623157e308)) {
+      int32_t row = 0;
+      while (p->row_ptr[row + 1] <= k) row++;
+      pl_error(c, PL_ERROR_NUMERIC, "solve: the matrix's entry in row %d, column %d is %g", row + 1, p->col[k] + 1,
+               isnan(values[k]) ? x : values[k]); /* without NaN's sign */
+      return -1;
+    }
+    if (x > most) most = x;
+  }
+  return most;
+}
+
+/* Is A = A', each pair to `relative` of itself or to `absolute`? Else the pair's row and column. Entries that have no
+ * partner count as pairs with 0. */
+static bool is_symmetric(const pl_pattern *p, const double *values, double relative, double absolute, int32_t *row,
+                         int32_t *col, double *above, double *below) {
+  const struct pl_symbolic *s = p->symbolic;
+  for (int32_t i = 0; i < p->rows; i++) {
+    int32_t k = p->row_ptr[i], l = p->col_ptr[i], k_end = p->row_ptr[i + 1], l_end = p->col_ptr[i + 1];
+    while (k < k_end || l < l_end) {
+      int32_t a = k < k_end ? p->col[k] : INT32_MAX, b = s->symmetric ? a : l < l_end ? p->row[l] : INT32_MAX;
+      double x = a <= b ? values[k++] : 0, y = b <= a ? values[p->ours[l++]] : 0;
+      if (fabs(x - y) <= relative * (fabs(x) + fabs(y)) || fabs(x - y) <= absolute) continue;
+      *row = i, *col = a < b ? a : b;
+      *above = x, *below = y;
+      return false;
+    }
+  }
   return true;
 }
 
-static bool factor_klu(pl_context *c, factor *f, const double *values) {
-  pl_pattern *p = f->pattern;
-  struct pl_symbolic *s = p->symbolic;
-  if (!analyse_klu(c, p, s)) return false;
-  f->klu = klu_factor(p->row_ptr, p->col, (double *)values, s->klu_symbolic, &s->klu);
-  if (!f->klu || s->klu.status == KLU_SINGULAR) {
-    if (s->klu.status == KLU_OUT_OF_MEMORY || s->klu.status == KLU_TOO_LARGE) return no_memory(c, "KLU");
-    int row = s->klu.singular_col;
-    return singular(c, p, row >= 0 && row < p->rows ? row : 0, "a pivot is zero");
-  }
-  klu_rcond(s->klu_symbolic, f->klu, &s->klu);
-  if (!(s->klu.rcond > DBL_EPSILON)) {
-    const double *u = f->klu->Udiag;
-    int worst = 0;
-    for (int i = 1; i < p->rows; i++)
-      if (!(fabs(u[i]) >= fabs(u[worst]))) worst = i;
-    char why[80];
-    snprintf(why, sizeof why, "to working precision: pivots differ by %.1e", s->klu.rcond);
-    return singular(c, p, s->klu_symbolic->Q[worst], why);
-  }
-  f->base.bytes = ((int64_t)f->klu->lnz + f->klu->unz) * 12 + (int64_t)p->rows * 48;
-  return true;
+static bool check_symmetric(pl_context *c, const pl_pattern *p, const double *values, double most, bool definite) {
+  int32_t i, j;
+  double x, y;
+  if (is_symmetric(p, values, 1e-10, 1e-13 * most, &i, &j, &x, &y)) return true;
+  pl_error(c, PL_ERROR_NUMERIC,
+           "the matrix {%d, %d} is not symmetric: entry (%d, %d) is %.9g, entry (%d, %d) is %.9g; without `%s` it is "
+           "solved as a general one",
+           p->rows, p->cols, i + 1, j + 1, x, j + 1, i + 1, y, definite ? "definite" : "symmetric");
+  return false;
 }
 
-#ifdef PL_HAVE_GPL
-/* The factor's many small products gain nothing from threads, and waking them costs several times the factorization:
- * BLAS, and CHOLMOD's own loops (which ask for four threads, on any machine), run on one unless the work is large. Both
- * settings belong to the process. */
-typedef struct {
-  int blas, levels;
-} thread_setting;
+bool pl_direct_check(pl_context *c, pl_pattern *p, const double *values, const char *name) {
+  double most = pl_largest_entry(c, p, values);
+  struct pl_symbolic *s = most < 0 ? NULL : symbolic(c, p);
+  if (!s || !inspect(c, p, s)) return false;
+  int32_t i, j;
+  double x, y;
+  if (is_symmetric(p, values, 1e-10, 1e-13 * most, &i, &j, &x, &y)) return true;
+  pl_error(c, PL_ERROR_NUMERIC, "eigsh: %s is not symmetric: entry (%d, %d) is %.9g, entry (%d, %d) is %.9g", name,
+           i + 1, j + 1, x, j + 1, i + 1, y);
+  return false;
+}
 
-static thread_setting few_threads(double flops) {
-  thread_setting old = {openblas_get_num_threads(), omp_get_max_active_levels()};
+/* ---- threads ---- */
+
+pl_thread_setting pl_few_threads(double flops) {
+  pl_thread_setting old = {openblas_get_num_threads(), omp_get_max_active_levels()};
   if (flops < 5e10) {
     openblas_set_num_threads(1);
     omp_set_max_active_levels(0);
@@ -148,156 +164,146 @@ static thread_setting few_threads(double flops) {
   return old;
 }
 
-static void restore_threads(thread_setting old) {
+void pl_restore_threads(pl_thread_setting old) {
   openblas_set_num_threads(old.blas);
   omp_set_max_active_levels(old.levels);
 }
 
-static bool factor_umfpack(pl_context *c, factor *f, const double *values) {
-  pl_pattern *p = f->pattern;
-  struct pl_symbolic *s = p->symbolic;
-  double control[UMFPACK_CONTROL], info[UMFPACK_INFO] = {0};
-  umfpack_di_defaults(control);
-  control[UMFPACK_IRSTEP] = 0;
-  int status = UMFPACK_OK;
-  if (!s->umfpack) {
-    status = umfpack_di_symbolic(p->rows, p->cols, p->row_ptr, p->col, NULL, &s->umfpack, control, info);
-    s->umfpack_flops = info[UMFPACK_FLOPS_ESTIMATE];
-  }
-  if (status == UMFPACK_OK) {
-    thread_setting threads = few_threads(s->umfpack_flops);
-    status = umfpack_di_numeric(p->row_ptr, p->col, values, s->umfpack, &f->umfpack, control, info);
-    restore_threads(threads);
-  }
-  if (status == UMFPACK_ERROR_out_of_memory) return no_memory(c, "UMFPACK");
-  if (status != UMFPACK_OK && status != UMFPACK_WARNING_singular_matrix) {
-    pl_error(c, PL_ERROR_NUMERIC, "UMFPACK fails with status %d", status);
-    return false;
-  }
-  if (status != UMFPACK_OK || !(info[UMFPACK_RCOND] > DBL_EPSILON)) {
-    int *q = pl_memory_new(c, (size_t)p->rows * sizeof *q);
-    double *d = pl_memory_new(c, (size_t)p->rows * sizeof *d);
-    int worst = 0, scaled;
-    if (q && d) {
-      umfpack_di_get_numeric(NULL, NULL, NULL, NULL, NULL, NULL, NULL, q, d, &scaled, NULL, f->umfpack);
-      for (int i = 1; i < p->rows; i++)
-        if (!(fabs(d[i]) >= fabs(d[worst]))) worst = i;
-      worst = q[worst];
-    }
-    pl_memory_free(c, q);
-    pl_memory_free(c, d);
-    char why[80];
-    snprintf(why, sizeof why, "to working precision: pivots differ by %.1e", info[UMFPACK_RCOND]);
-    return singular(c, p, worst, status == UMFPACK_OK ? why : "a pivot is zero");
-  }
-  f->base.bytes = (int64_t)(info[UMFPACK_NUMERIC_SIZE] * info[UMFPACK_SIZE_OF_UNIT]);
-  return true;
-}
+/* ---- the choice ---- */
 
-/* A view of our arrays; only one triangle is read. */
-static cholmod_sparse as_cholmod(pl_pattern *p, const double *values) {
-  return (cholmod_sparse){.nrow = (size_t)p->rows,
-                          .ncol = (size_t)p->cols,
-                          .nzmax = (size_t)p->nnz,
-                          .p = p->row_ptr,
-                          .i = p->col,
-                          .x = (double *)values,
-                          .stype = -1,
-                          .itype = CHOLMOD_INT,
-                          .xtype = values ? CHOLMOD_REAL : CHOLMOD_PATTERN,
-                          .dtype = CHOLMOD_DOUBLE,
-                          .sorted = 1,
-                          .packed = 1};
-}
-
-static bool factor_cholmod(pl_context *c, factor *f, const double *values) {
-  pl_pattern *p = f->pattern;
-  struct pl_symbolic *s = p->symbolic;
-  if (!s->cholmod_started) {
-    cholmod_start(&s->cholmod);
-    s->cholmod.print = 0;
-    s->cholmod.final_ll = 1; /* so that what is not positive definite is found */
-    s->cholmod.quick_return_if_not_posdef = 1;
-    s->cholmod_started = true;
-  }
-  if (!s->cholmod_symbolic) {
-    cholmod_sparse structure = as_cholmod(p, NULL);
-    s->cholmod_symbolic = cholmod_analyze(&structure, &s->cholmod);
-    if (!s->cholmod_symbolic) return no_memory(c, "CHOLMOD");
-  }
-  f->cholmod = cholmod_copy_factor(s->cholmod_symbolic, &s->cholmod);
-  cholmod_sparse a = as_cholmod(p, values);
-  thread_setting threads = few_threads(s->cholmod.fl);
-  bool done = f->cholmod && cholmod_factorize(&a, f->cholmod, &s->cholmod);
-  restore_threads(threads);
-  if (!done) return no_memory(c, "CHOLMOD");
-  if (s->cholmod.status == CHOLMOD_NOT_POSDEF || f->cholmod->minor < (size_t)p->rows) {
-    int row = ((int *)f->cholmod->Perm)[f->cholmod->minor];
-    pl_error(c, PL_ERROR_NUMERIC,
-             "the matrix {%d, %d} is not positive definite: the pivot of row %d is not positive; without `definite` it "
-             "is solved as a general one",
-             p->rows, p->cols, row + 1);
-    return false;
-  }
-  double rcond = cholmod_rcond(f->cholmod, &s->cholmod);
-  if (!(rcond > DBL_EPSILON)) {
-    char why[80];
-    snprintf(why, sizeof why, "to working precision: pivots differ by %.1e", rcond);
-    return singular(c, p, ((int *)f->cholmod->Perm)[p->rows - 1], why);
-  }
-  f->base.bytes =
-      (int64_t)(f->cholmod->is_super ? f->cholmod->xsize * 8 + f->cholmod->ssize * 4 : f->cholmod->nzmax * 12);
-  return true;
-}
+static const pl_method *const methods[PL_SOLVERS] = {
+    [PL_SOLVER_KLU] = &pl_method_klu,
+#ifdef PL_HAVE_GPL
+    [PL_SOLVER_UMFPACK] = &pl_method_umfpack,
+    [PL_SOLVER_CHOLMOD] = &pl_method_cholmod,
+    [PL_SOLVER_LDL] = &pl_method_ldl,
 #endif
+    [PL_SOLVER_TRIDIAGONAL] = &pl_method_tridiagonal,
+    [PL_SOLVER_BANDED] = &pl_method_banded,
+    [PL_SOLVER_DENSE] = &pl_method_dense,
+};
 
-enum { KLU_FLOPS = 50000000 }; /* above, UMFPACK's dense kernels pay */
+typedef struct {
+  pl_solver method;
+  bool definite;
+  const char *why;
+} candidate;
 
-pl_resource *pl_direct_factor(pl_context *c, pl_pattern *p, const double *values, pl_solver method) {
-  if (p->rows != p->cols) {
-    pl_error(c, PL_ERROR_SHAPE, "solve: the matrix {%d, %d} is not square", p->rows, p->cols);
-    return NULL;
+/* Methods to try, the best first; how many. */
+static int candidates(pl_context *c, pl_pattern *p, const double *values, pl_solver asked, candidate *list) {
+  pl_solver method = asked & 0xff;
+  bool definite = asked & PL_SOLVER_DEFINITE, symmetric = definite || asked & PL_SOLVER_SYMMETRIC;
+  int n = 0;
+#ifndef PL_HAVE_GPL
+  if (method == PL_SOLVER_CHOLMOD || method == PL_SOLVER_LDL || method == PL_SOLVER_UMFPACK)
+    list[n++] = (candidate){PL_SOLVER_KLU, false, "this build has no CHOLMOD and UMFPACK"};
+  if (n) return n;
+#endif
+  const struct pl_symbolic *s = p->symbolic;
+  if (method != PL_SOLVER_AUTO) {
+    list[n++] = (candidate){method, definite, ""};
+    return n;
   }
-  for (int32_t k = 0; k < p->nnz; k++)
-    if (!isfinite(values[k])) {
-      int32_t row = 0;
-      while (p->row_ptr[row + 1] <= k) row++;
-      pl_error(c, PL_ERROR_NUMERIC, "solve: the matrix's entry in row %d, column %d is %g", row + 1, p->col[k] + 1,
-               values[k]);
-      return NULL;
-    }
-  struct pl_symbolic *s = symbolic(c, p);
-  if (!s || !check_structure(c, p)) return NULL;
-  factor *f = pl_memory_new(c, sizeof *f);
+  enum { SMALL = 16, MIDDLE = 100, DENSE = 1000, NARROW = 8, WIDE = 32, KLU_FLOPS = 50000000 };
+  double full = (double)p->nnz / p->rows / p->rows, band = (double)p->nnz / p->rows / (s->lower + s->upper + 1);
+  if (p->rows <= SMALL || (p->rows <= DENSE && full > (p->rows < MIDDLE ? 0.2 : 0.05)))
+    list[n++] = (candidate){PL_SOLVER_DENSE, definite, "it is small or full"};
+  else if (s->lower <= 1 && s->upper <= 1)
+    list[n++] = (candidate){PL_SOLVER_TRIDIAGONAL, definite, "it is tridiagonal"};
+  else if (s->lower <= (band > 0.5 ? WIDE : NARROW) && s->upper <= (band > 0.5 ? WIDE : NARROW))
+    list[n++] = (candidate){PL_SOLVER_BANDED, definite, "its band is narrow"};
+  if (n) return n;
+#ifdef PL_HAVE_GPL
+  if (definite) {
+    list[n++] = (candidate){PL_SOLVER_CHOLMOD, true, "it is said to be definite"};
+    return n;
+  }
+  bool positive = s->has_diagonal, given = symmetric;
+  if (!symmetric) {
+    int32_t i, j;
+    double x, y;
+    symmetric = s->symmetric && s->has_diagonal && is_symmetric(p, values, 1e-14, 0, &i, &j, &x, &y);
+  }
+  for (int32_t i = 0; symmetric && positive && i < p->rows; i++)
+    for (int32_t k = p->row_ptr[i]; k < p->row_ptr[i + 1]; k++)
+      if (p->col[k] == i) positive = values[k] > 0;
+  if (symmetric && positive)
+    list[n++] = (candidate){PL_SOLVER_CHOLMOD, true, "it is symmetric with a positive diagonal"};
+  if (given) list[n++] = (candidate){PL_SOLVER_LDL, false, "it is said to be symmetric"};
+  if (!pl_klu_analyse(c, p)) return 0;
+  if (p->symbolic->klu_symbolic->est_flops > KLU_FLOPS) {
+    list[n++] = (candidate){PL_SOLVER_UMFPACK, false, "it fills: dense kernels pay"};
+    return n;
+  }
+#endif
+  list[n++] = (candidate){PL_SOLVER_KLU, false, "its factors stay sparse"};
+  return n;
+}
+
+static void destroy(pl_context *c, pl_resource *r) {
+  pl_factor *f = (pl_factor *)r;
+  if (methods[f->method]) methods[f->method]->free(c, f);
+  pl_memory_count(c, -f->base.bytes);
+  pl_object_release(&f->pattern->base);
+  pl_memory_free(c, f);
+}
+
+static pl_factor *attempt(pl_context *c, pl_pattern *p, const double *values, candidate by) {
+  pl_factor *f = pl_memory_new(c, sizeof *f);
   if (!f) return NULL;
-  *f = (factor){.base = {.destroy = destroy, .name = "matrix factor"}, .pattern = p, .method = method};
+  *f = (pl_factor){.base = {.destroy = destroy, .name = "matrix factor"},
+                   .pattern = p,
+                   .method = by.method,
+                   .definite = by.definite,
+                   .why = by.why};
   pl_object_retain(&p->base);
-  bool ok = true;
-#ifdef PL_HAVE_GPL
-  if (method == PL_SOLVER_AUTO && p->rows > 0) {
-    ok = analyse_klu(c, p, s);
-    f->method = ok && s->klu_symbolic->est_flops > KLU_FLOPS ? PL_SOLVER_UMFPACK : PL_SOLVER_KLU;
-  }
-#else
-  f->method = PL_SOLVER_KLU;
-#endif
-  if (ok && p->rows > 0) {
-#ifdef PL_HAVE_GPL
-    if (f->method == PL_SOLVER_CHOLMOD) ok = factor_cholmod(c, f, values);
-    else if (f->method == PL_SOLVER_UMFPACK) ok = factor_umfpack(c, f, values);
-    else
-#endif
-      ok = factor_klu(c, f, values);
-  }
+  bool ok = p->rows == 0 || methods[by.method]->factor(c, f, values);
   int64_t bytes = f->base.bytes;
   f->base.bytes = 0;
   if (ok && (ok = pl_memory_count(c, bytes))) f->base.bytes = bytes;
-  if (ok) return &f->base;
+  if (ok) return f;
   destroy(c, &f->base);
   return NULL;
 }
 
-pl_pattern *pl_direct_pattern(pl_resource *r) { return ((factor *)r)->pattern; }
+pl_resource *pl_direct_factor(pl_context *c, pl_pattern *p, const double *values, pl_solver asked) {
+  if (p->rows != p->cols) {
+    pl_error(c, PL_ERROR_SHAPE, "solve: the matrix {%d, %d} is not square", p->rows, p->cols);
+    return NULL;
+  }
+  pl_solver method = asked & 0xff;
+  if (asked & ~(0xff | PL_SOLVER_SYMMETRIC | PL_SOLVER_DEFINITE) || method >= PL_SOLVERS) {
+    pl_error(c, PL_ERROR_ARGUMENT, "solve: there is no direct solver %d", (int)asked);
+    return NULL;
+  }
+  if (method == PL_SOLVER_CHOLMOD) asked |= PL_SOLVER_DEFINITE;
+  if (method == PL_SOLVER_LDL) asked |= PL_SOLVER_SYMMETRIC;
+  double most = pl_largest_entry(c, p, values);
+  struct pl_symbolic *s = most < 0 ? NULL : symbolic(c, p);
+  if (!s || !inspect(c, p, s)) return NULL;
+  if (method == PL_SOLVER_TRIDIAGONAL && (s->lower > 1 || s->upper > 1)) {
+    pl_error(c, PL_ERROR_ARGUMENT,
+             "solve: the matrix {%d, %d} is not tridiagonal: its band reaches %d below and %d above", p->rows, p->cols,
+             s->lower, s->upper);
+    return NULL;
+  }
+  if (asked & (PL_SOLVER_DEFINITE | PL_SOLVER_SYMMETRIC) &&
+      !check_symmetric(c, p, values, most, asked & PL_SOLVER_DEFINITE))
+    return NULL;
+  candidate list[4];
+  int n = candidates(c, p, values, asked, list);
+  pl_factor *f = NULL;
+  for (int k = 0; k < n && !f; k++) {
+    f = attempt(c, p, values, list[k]);
+    if (f || c->status != PL_ERROR_NUMERIC || k + 1 == n) break;
+    pl_clear(c); /* not definite, or not stable without pivoting: the next */
+  }
+  return f ? &f->base : NULL;
+}
+
+pl_pattern *pl_direct_pattern(pl_resource *r) { return ((pl_factor *)r)->pattern; }
+
+/* ---- solving ---- */
 
 static void flip(int64_t n, int64_t k, const double *from, double *to) { /* {n, k} to {k, n} */
   for (int64_t i = 0; i < n; i++)
@@ -306,57 +312,88 @@ static void flip(int64_t n, int64_t k, const double *from, double *to) { /* {n, 
 
 bool pl_direct_solve(pl_context *c, pl_resource *r, const double *values, bool transpose, int64_t k, const double *b,
                      double *x) {
-  factor *f = (factor *)r;
-  pl_pattern *p = f->pattern;
-  struct pl_symbolic *s = p->symbolic;
-  int64_t n = p->rows;
+  pl_factor *f = (pl_factor *)r;
+  int64_t n = f->pattern->rows;
   if (n == 0 || k == 0) return true;
-  double *work = k > 1 ? pl_memory_new(c, (size_t)(2 * n * k) * sizeof *work) : NULL;
-  if (k > 1 && !work) return false;
-  const double *columns = b; /* column-major right-hand sides and results */
-  double *out = x;
-  if (k > 1) {
-    flip(n, k, b, work);
-    columns = work;
-    out = work + n * k;
-  }
-  bool ok = true;
-  (void)values;
-#ifdef PL_HAVE_GPL
-  if (f->method == PL_SOLVER_UMFPACK) {
-    double control[UMFPACK_CONTROL], info[UMFPACK_INFO];
-    umfpack_di_defaults(control);
-    control[UMFPACK_IRSTEP] = 0;
-    for (int64_t j = 0; j < k && ok; j++)
-      ok = umfpack_di_solve(transpose ? UMFPACK_A : UMFPACK_At, p->row_ptr, p->col, values, out + j * n,
-                            columns + j * n, f->umfpack, control, info) == UMFPACK_OK;
-    if (!ok) no_memory(c, "UMFPACK");
-  } else if (f->method == PL_SOLVER_CHOLMOD) {
-    cholmod_dense rhs = {.nrow = (size_t)n,
-                         .ncol = (size_t)k,
-                         .nzmax = (size_t)(n * k),
-                         .d = (size_t)n,
-                         .x = (double *)columns,
-                         .xtype = CHOLMOD_REAL,
-                         .dtype = CHOLMOD_DOUBLE};
-    ok = cholmod_solve2(CHOLMOD_A, f->cholmod, &rhs, NULL, &s->x, NULL, &s->y, &s->e, &s->cholmod);
-    if (ok) memcpy(out, s->x->x, (size_t)(n * k) * sizeof *out);
-    else no_memory(c, "CHOLMOD");
-  } else
-#endif
-  {
-    memcpy(out, columns, (size_t)(n * k) * sizeof *out);
-    ok = transpose ? klu_solve(s->klu_symbolic, f->klu, (int)n, (int)k, out, &s->klu)
-                   : klu_tsolve(s->klu_symbolic, f->klu, (int)n, (int)k, out, &s->klu);
-    if (!ok) no_memory(c, "KLU");
-  }
-  if (k > 1) flip(k, n, out, x);
+  if (k == 1) return methods[f->method]->solve(c, f, values, transpose, k, b, x);
+  double *work = pl_memory_new(c, (size_t)(2 * n * k) * sizeof *work);
+  if (!work) return false;
+  flip(n, k, b, work);
+  bool ok = methods[f->method]->solve(c, f, values, transpose, k, work, work + n * k);
+  if (ok) flip(k, n, work + n * k, x);
   pl_memory_free(c, work);
   return ok;
 }
 
 const char *pl_factor_name(pl_context *c, pl_value v) {
-  static const char *const names[] = {"none", "KLU", "UMFPACK", "CHOLMOD"};
-  factor *f = (factor *)pl_resource_get(c, v, "matrix factor");
-  return f ? names[f->method] : "";
+  pl_factor *f = (pl_factor *)pl_resource_get(c, v, "matrix factor");
+  return f ? methods[f->method]->name : "";
+}
+
+const char *pl_factor_reason(pl_context *c, pl_value v) {
+  pl_factor *f = (pl_factor *)pl_resource_get(c, v, "matrix factor");
+  return f ? f->why : "";
+}
+
+double pl_direct_logdet(pl_context *c, pl_resource *r, double *sign) {
+  pl_factor *f = (pl_factor *)r;
+  *sign = 1;
+  return f->pattern->rows ? methods[f->method]->logdet(c, f, sign) : 0;
+}
+
+/* ---- the inverse on the pattern ---- */
+
+/* Column i of M for a block of i: solve, multiply, solve ... */
+static bool chain(pl_context *c, pl_factor *f, const double *values, int m, const double *const *t, double *out) {
+  const pl_pattern *p = f->pattern;
+  enum { BLOCK = 32 };
+  int64_t n = p->rows;
+  double flops = (double)n * (m + 1) * (double)f->base.bytes / 4;
+  if (flops > 4e12) {
+    pl_error(c, PL_ERROR_NUMERIC,
+             "logdet: this derivative needs %lld solves with a matrix {%d, %d}, %.1g operations: too many",
+             (long long)n, p->rows, p->cols, flops);
+    return false;
+  }
+  double *x = pl_memory_new(c, (size_t)n * 2 * BLOCK * sizeof *x), *y = x + n * BLOCK;
+  for (int64_t from = 0; x && from < n && !pl_interrupted(c); from += BLOCK) {
+    int64_t k = n - from < BLOCK ? n - from : BLOCK;
+    memset(x, 0, (size_t)(n * k) * sizeof *x);
+    for (int64_t j = 0; j < k; j++) x[j * n + from + j] = 1;
+    for (int l = m; methods[f->method]->solve(c, f, values, false, k, x, y) && l > 0; l--)
+      for (int64_t j = 0; j < k; j++)
+        for (int64_t i = 0; i < n; i++) {
+          double sum = 0;
+          for (int32_t e = p->row_ptr[i]; e < p->row_ptr[i + 1]; e++) sum += t[l - 1][e] * y[j * n + p->col[e]];
+          x[j * n + i] = sum;
+        }
+    for (int64_t j = 0; j < k; j++)
+      for (int32_t e = p->row_ptr[from + j]; e < p->row_ptr[from + j + 1]; e++) out[e] = y[j * n + p->col[e]];
+  }
+  pl_memory_free(c, x);
+  return c->status == PL_OK;
+}
+
+bool pl_direct_inverse(pl_context *c, pl_resource *r, const double *values, int m, const double *const *t,
+                       double *out) {
+  pl_factor *f = (pl_factor *)r, *own = NULL;
+  if (f->pattern->rows == 0) return true;
+  if (m > 0) return chain(c, f, values, m, t, out);
+  bool symmetric = false;
+#ifdef PL_HAVE_GPL
+  symmetric = f->method == PL_SOLVER_CHOLMOD || f->method == PL_SOLVER_LDL;
+#endif
+  if (!symmetric && f->method != PL_SOLVER_KLU) /* of the others' factors the triangles are not to be had */
+    f = own = attempt(c, f->pattern, values, (candidate){PL_SOLVER_KLU, false, ""});
+  pl_triangles triangles = {0};
+  bool ok = f != NULL;
+#ifdef PL_HAVE_GPL
+  if (symmetric) ok = pl_cholmod_triangles(c, f, &triangles);
+  else
+#endif
+    ok = ok && pl_klu_triangles(c, f, &triangles);
+  ok = ok && pl_selected_inverse(c, f->pattern, &triangles, out);
+  pl_triangles_free(c, &triangles);
+  if (own) destroy(c, &own->base);
+  return ok;
 }

@@ -294,13 +294,14 @@ static pl_value by_rule(const batch *w, const pl_instruction *q, const uint32_t 
   if (op == PL_OP(gather) || op == PL_OP(add_at) || op == PL_OP(put) || op == PL_OP(max_at) || op == PL_OP(min_at))
     return indexed(w, q, o);
   if (op == PL_OP(gemm)) return multiplied(w, q, o);
-  if (op == PL_OP(spmv) || op == PL_OP(factored_solve)) return columns(w, q, o);
+  if (op == PL_OP(spmv) || op == PL_OP(factored_solve) || op == PL_OP(sparse_qr_solve)) return columns(w, q, o);
   if (op->draws) return drawn(w, q, o);
   if (op->stacks) return longer_stack(w, q, o);
   if (op->leading) return in_front(w, q, o, op->leading);
   if (op == PL_OP(interpolate)) return interpolated(w, q, o);
   if (op == PL_OP(interpolate_add)) return in_front(w, q, o, 1 | 1 << (q->n_in - 1));
-  if (op->inputs == 1 && (op->kind == PL_REDUCE || op->kind == PL_LINEAR)) return along_axes(w, q, o);
+  bool rolls = op == PL_OP(roll) || op == PL_OP(rolling_max) || op == PL_OP(rolling_min);
+  if (op->inputs == 1 && (op->kind == PL_REDUCE || op->kind == PL_LINEAR || rolls)) return along_axes(w, q, o);
   if (op == PL_OP(cumprod) || op == PL_OP(argsort) || op == PL_OP(select_places)) return along_axes(w, q, o);
   return PL_NONE;
 }

@@ -456,7 +456,7 @@ static void running(const step *t) { /* sums are linear, recurrences too where t
       }
 }
 
-/* rolling_sum: windows of 1, 2, 4 ... elements in pairs; the last two overlap. */
+/* rolling_sum, rolling_max, rolling_min: windows of 1, 2, 4 ... elements in pairs; the last two overlap. */
 static void windowed(const step *t) {
   const pl_spec *x = spec_in(t, 0);
   int64_t w = t->q->attrs[0].i, axis = t->q->attrs[1].i, inner = 1, outer = 1, r = 1, n = count_in(t, 0);
@@ -758,13 +758,13 @@ static void rule(const step *t, const uint8_t *needed) {
   else if (passes_on(op)) memcpy(t->out[0], rows_in(t, 0), (size_t)count_out(t) * sizeof *t->out[0]);
   else if (op == PL_OP(gather) || op == PL_OP(put)) known = moved(t, 1);
   else if (op == PL_OP(transpose) || op == PL_OP(broadcast_to) || op == PL_OP(slice) || op == PL_OP(slice_set) ||
-           op == PL_OP(concat))
+           op == PL_OP(concat) || op == PL_OP(roll))
     moved(t, -1);
   else if (op == PL_OP(add_at) || op == PL_OP(max_at) || op == PL_OP(min_at)) known = added(t, PL_OP(gather), 1);
   else if (op == PL_OP(slice_add)) added(t, PL_OP(slice), -1);
   else if (op->kind == PL_REDUCE) reduced(t);
   else if (op == PL_OP(cumsum) || op == PL_OP(cumprod) || op == PL_OP(recurrence)) running(t);
-  else if (op == PL_OP(rolling_sum)) windowed(t);
+  else if (op == PL_OP(rolling_sum) || op == PL_OP(rolling_max) || op == PL_OP(rolling_min)) windowed(t);
   else if (op == PL_OP(gemm)) matrix_product(t);
   else if (op == PL_OP(spmv)) sparse_times(t);
   else if (op == PL_OP(sddmm)) sampled_product(t);

@@ -92,6 +92,7 @@ local function perform(traces, build, run, ...)
   end
   error(list, 0)
 end
+control.perform = perform
 
 control.perform = perform
 

@@ -267,6 +267,9 @@ end
 
 function Matrix.__pow(a, b) reject("power", a, b) end
 
+--- A linear operator that is a program.
+sparse.operator = require("perilune.operator").operator
+
 local methods = {}
 sparse.Matrix = methods -- for help
 
@@ -291,6 +294,9 @@ function methods.scale_columns(a, d) return with(S.scale_columns, a, d) end
 function methods.gram(b, d) return with(S.gram, b, d) end
 
 for name, f in pairs(require "perilune.solve") do methods[name] = f end
+
+--- A:eigsh(k, options).
+function sparse.eigsh(a, k, options) return check(a, "eigsh"):eigsh(k, options) end
 
 --- The dense tensor.
 function methods.dense(a) return S.dense(parts(a)) end

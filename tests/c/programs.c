@@ -264,9 +264,10 @@ static void misfits(void **state) {
   attrs[1] = (pl_attr)PL_INTS(3, layout);
   assert_false(pl_apply(c, scan, 2, (pl_value[]){x, m}, attrs, out));
   assert_error(c, PL_ERROR_ARGUMENT, "do not fit");
-  static const char *const ops[] = {"call", "scan", "while", "cond", "scan_reverse", "newton"};
-  for (int k = 0; k < 6; k++) { /* a pattern is no program */
-    pl_attr no[PL_MAX_ATTRS] = {PL_OBJECT(pattern), PL_OBJECT(pattern), PL_INTS(0, NULL), PL_INTS(0, NULL)};
+  static const char *const ops[] = {"call", "scan", "while", "cond", "scan_reverse", "newton", "krylov"};
+  for (int k = 0; k < 7; k++) { /* a pattern is no program */
+    pl_attr no[PL_MAX_ATTRS] = {PL_OBJECT(pattern), PL_OBJECT(pattern), PL_INTS(0, NULL), PL_INTS(0, NULL),
+                                PL_INTS(0, NULL)};
     assert_false(pl_apply(c, pl_op_find(ops[k]), 2, (pl_value[]){x, m}, no, out));
     assert_error(c, PL_ERROR_ARGUMENT, "do not fit");
   }

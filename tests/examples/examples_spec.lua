@@ -189,6 +189,13 @@ describe("lorenz", function()
   end)
 end)
 
+describe("chain_frequencies", function()
+  it("finds the stiffnesses within 1 %", function()
+    local r = run "chain_frequencies"
+    assert.is_true(r.error < 0.01 and r.misfit < 5e-4, ("%g %g"):format(r.error, r.misfit))
+  end)
+end)
+
 describe("newton_relation", function()
   it("learns the conductivity as a function of the solution", function()
     local example = run "newton_relation"

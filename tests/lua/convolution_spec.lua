@@ -151,6 +151,34 @@ describe("convolutions, pooling and filters", function()
     assert.are.same({6, 6}, g(1, 1, 1, {1, 2}):totable())
   end)
 
+  it("max_pool takes the first of the largest in each window, worked out one by one", function()
+    local n = 600
+    local x = pl.floor(hashed({2, n}, SCALES[1])*9):totable() -- with many ties
+    for row, at in ipairs{17, 580} do x[row][at] = 0/0 end
+    local function better(v, b) return v > b or (v ~= v and b == b) end
+    for _, how in ipairs{{3, 1, 1}, {5, 2, 2}, {4, 5, 0}, {300, 1, 150}, {2, 2, 0}} do
+      local window, stride, padding = how[1], how[2], how[3]
+      for _, dtype in ipairs{"f64", "f32"} do
+        local images = pl.tensor(x, {dtype = dtype})
+        local y = pl.max_pool1d(images, window, stride, padding)
+        local g = pl.grad(function(v) return pl.sum(pl.max_pool1d(v, window, stride, padding)) end)(images):totable()
+        local got, count = y:totable(), math.floor((n + 2*padding - window)/stride) + 1
+        for row = 1, 2 do
+          local taken = {}
+          for j = 1, count do
+            local first, best = (j - 1)*stride - padding + 1
+            for k = math.max(first, 1), math.min(first + window - 1, n) do
+              if not best or better(x[row][k], x[row][best]) then best = k end
+            end
+            taken[best] = (taken[best] or 0) + 1
+            assert.are.equal(tostring(x[row][best]):gsub("-nan", "nan"), tostring(got[row][j]):gsub("-nan", "nan"))
+          end
+          for k = 1, n do assert.are.equal(taken[k] or 0, g[row][k]) end
+        end
+      end
+    end
+  end)
+
   it("max_pool takes NaN for the largest, and the first of equals has the derivative", function()
     local y = pl.max_pool1d(pl.tensor{3, 1, 0/0, 2, 2}, 2, 1)
     assert.are.same({false, true, true, false}, pl.isnan(y):totable())

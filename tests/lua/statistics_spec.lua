@@ -145,6 +145,49 @@ describe("statistics", function()
     fails("out of", pl.bincount, pl.tensor({9}, {dtype = "i64"}), 2)
   end)
 
+  it("long indices go in pieces, wide rows in strips: exact sums, whatever the threads", function()
+    local n, m = 100003, 97
+    local k = pl.arange(1, n, {dtype = "i64"})
+    local place, number = (k*k)%m + 1, (k*7)%1001 - 500
+    local sum, most, least, count = {}, {}, {}, {}
+    for j = 1, m do sum[j], most[j], least[j], count[j] = 0, -math.huge, math.huge, 0 end
+    for i = 1, n do
+      local j, x = i*i%m + 1, i*7%1001 - 500
+      sum[j], count[j] = sum[j] + x, count[j] + 1
+      most[j], least[j] = math.max(most[j], x), math.min(least[j], x)
+    end
+    for _, dtype in ipairs{"i64", "f64", "f32"} do
+      same(pl.segment_sum(number:to(dtype), place, m), sum)
+      same(pl.segment_max(number:to(dtype), place, m), most)
+      same(pl.segment_min(number:to(dtype), place, m), least)
+    end
+    same(pl.bincount(place, m), count)
+    local base = pl.arange(1, m)*1e3
+    same(pl.add_at(base, place, number:to("f64")), (pl.tensor(sum) + base):totable())
+    same(pl.max_at(base - 4.8e4, place, number:to("f64")), pl.maximum(pl.tensor(most), base - 4.8e4):totable())
+    local x = pl.sin(k:to("f64"))
+    local rows, few = pl.reshape(x(("1:%d"):format(400*250)), 400, 250), place("1:400")
+    local function all()
+      return {pl.segment_sum(x, place, m), pl.segment_max(x, place, m), pl.segment_sum(rows, few, m), pl.bincount(place, m),
+        pl.map(function(v) return pl.segment_sum(v, place, m) end, pl.stack{x, -x})}
+    end
+    local want = all()
+    pl.with({threads = 1}, function()
+      for i, y in ipairs(all()) do assert.are.equal(want[i]:bytes(), y:bytes(), "row " .. i) end
+    end)
+    assert.are.equal(want[1]:bytes(), want[5][1]:bytes())
+    for j = 1, 250, 83 do assert.are.equal(want[3](":", j):bytes(), pl.segment_sum(rows(":", j), few, m):bytes()) end
+    local broken = pl.where(k:eq(70000), 0/0, x)
+    assert.are.equal("nan", tostring(pl.segment_max(broken, place, m):item(70000*70000%m + 1)):gsub("-", ""))
+    assert.are.equal(-math.huge, 1/pl.add_at(pl.tensor{-0.0, 0}, pl.ones(40000, {dtype = "i64"}) + 1, pl.ones(40000)):item(1))
+    local far = pl.where(k:eq(70000), m + 1, place)
+    fails("index 98 (entry 70000) is out of range 1 to 97", pl.segment_sum, x, far, m)
+    fails("index 98 (entry 70000) is out of range 1 to 97", pl.bincount, far, m)
+    fails("index 0 (entry 3) is out of range 1 to 97", pl.segment_sum, rows, pl.where(k("1:400"):eq(3), 0, few), m)
+    fails("out of range", pl.segment_sum, pl.ones(2, 0), pl.tensor({1, 4}, {dtype = "i64"}), 3)
+    fails("no number of segments", pl.bincount, place, -1)
+  end)
+
   it("segment_sum", function()
     local k = pl.tensor({2, 1, 2}, {dtype = "i64"})
     same(pl.segment_sum(pl.tensor{1, 2, 4}, k, 3), {2, 5, 0})
@@ -230,10 +273,39 @@ describe("rolling windows", function()
     end
     same(pl.grad(function(v) return pl.sum(pl.rolling_max(v, 3)) end)(pl.tensor{1, 5, 2, 3, 4}), {0, 2, 0, 0, 1})
     same(pl.rolling_max(pl.tensor({1, 3, 2}, {dtype = "i64"}), 2), {3, 3})
+    same(pl.grad(function(v) return pl.sum(pl.rolling_max(v, 3)) end)(pl.tensor{2, 2, 2}), {0.25, 0.5, 0.25})
+    same(pl.grad(function(v) return pl.sum(pl.rolling_min(v, 3)^2) end)(pl.tensor{1, 3, 3, 0, 5}), {2, 0, 0, 0, 0})
+    local J = pl.sparse_jacobian(function(v) return pl.rolling_max(v, 2) end)(pl.tensor{1, 3, 2, 5})
+    same(J:dense(), {{0, 1, 0, 0}, {0, 1, 0, 0}, {0, 0, 0, 1}})
+    assert.are.equal(6, J.nnz)
+    same(pl.map(function(v) return pl.rolling_max(v, 2) end, pl.tensor{{1, 2, 3}, {4, 6, 5}}), {{2, 3}, {6, 6}})
     fails("rolling_max: a window of 4 does not fit the 3 elements of axis 1", pl.rolling_max, pl.ones(3), 4)
-    local J = pl.sparse_jacobian(function(v) return pl.rolling_sum(v, 3) end)(pl.ones(6))
+    J = pl.sparse_jacobian(function(v) return pl.rolling_sum(v, 3) end)(pl.ones(6))
     same(J:dense(), {{1, 1, 1, 0, 0, 0}, {0, 1, 1, 1, 0, 0}, {0, 0, 1, 1, 1, 0}, {0, 0, 0, 1, 1, 1}})
     same(pl.map(function(v) return pl.rolling_sum(v, 2) end, pl.tensor{{1, 2, 3}, {4, 5, 6}}), {{3, 5}, {9, 11}})
+  end)
+
+  it("largest and smallest at any width, layout and type", function()
+    for _, shape in ipairs{{1, 3000, 1}, {2, 1500, 3}, {2, 300, 130}} do
+      local n = shape[2]
+      local number = (pl.arange(1, shape[1]*n*shape[3])*7919 % 1009):to("i64"):reshape(shape)
+      for _, dtype in ipairs{"i64", "f64", "f32"} do
+        local x = number:to(dtype)
+        for _, w in ipairs{1, 2, 63, 64, 65, 200, 299, 513, 1300, 2999} do
+          if w <= n then
+            local largest, smallest = pl.rolling_max(x, w, 2), pl.rolling_min(x, w, 2)
+            pl.with({threads = 1}, function() assert.are.equal(largest:bytes(), pl.rolling_max(x, w, 2):bytes()) end)
+            for _, k in ipairs{1, math.ceil((n - w + 1)/3), n - w + 1} do
+              local part = x(":", {k, k + w - 1}, ":")
+              assert.is_true(pl.all(largest(":", k, ":"):eq(pl.max(part, 2))))
+              assert.is_true(pl.all(smallest(":", k, ":"):eq(pl.min(part, 2))))
+            end
+          end
+        end
+      end
+    end
+    local x = pl.where(pl.arange(1, 900):eq(600), nan, 1)
+    same(pl.isnan(pl.rolling_max(x, 100)):to("f64"), pl.logical_and(pl.arange(1, 801):gt(500), pl.arange(1, 801):le(600)):to("f64"):totable())
   end)
 
   it("keep the variance of small noise on large values; equal ones have none, with derivative 0", function()
