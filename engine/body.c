@@ -486,7 +486,7 @@ bool pl_body_inline(pl_context *c, const pl_body *b, const pl_value *inputs, pl_
 
 pl_derived *pl_derived_find(const pl_body *b, int kind, int n_key, const uint64_t *key) {
   for (pl_derived *d = b->derived; d; d = d->next)
-    if (d->kind == kind && d->n_key == n_key && !memcmp(d->key, key, (size_t)n_key * sizeof *key)) return d;
+    if (d->kind == kind && d->n_key == n_key && (!n_key || !memcmp(d->key, key, (size_t)n_key * sizeof *key))) return d;
   return NULL;
 }
 
@@ -507,7 +507,7 @@ pl_derived *pl_derived_keep(pl_context *c, pl_body *b, int kind, int n_key, cons
     }
     return NULL;
   }
-  memcpy(d->key, key, (size_t)n_key * sizeof *key);
+  if (n_key) memcpy(d->key, key, (size_t)n_key * sizeof *key);
   if (n_list) memcpy(d->list, list, (size_t)n_list * sizeof *list);
   d->next = b->derived;
   b->derived = d;

@@ -166,7 +166,8 @@ extern pl_op pl_ops_elementwise[], pl_ops_functions[], pl_ops_reduce[], pl_ops_m
     pl_ops_eigvals[], pl_ops_qr[], pl_ops_lu[], pl_ops_svd[], pl_ops_matrix_functions[], pl_ops_banded[],
     pl_ops_random[], pl_ops_scatter[], pl_ops_special[], pl_ops_filters[], pl_ops_convolution[], pl_ops_interpolate[],
     pl_ops_fourier[], pl_ops_sparse[], pl_ops_solve[], pl_ops_least_squares[], pl_ops_logdet[], pl_ops_eigsh[],
-    pl_ops_control[], pl_ops_loops[], pl_ops_newton[], pl_ops_krylov[], pl_ops_precondition[];
+    pl_ops_control[], pl_ops_loops[], pl_ops_newton[], pl_ops_krylov[], pl_ops_precondition[], pl_ops_implicit[],
+    pl_ops_root[], pl_ops_fixed_point[], pl_ops_argmin[];
 
 /* The row of a name known to exist, for rules: PL_OP(add) is looked up once a call site. */
 const pl_op *pl_op_need(const char *name);

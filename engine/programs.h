@@ -67,16 +67,79 @@ PL_API bool pl_body_save(pl_context *c, const pl_body *b, int n_captured, const 
 PL_API pl_body *pl_body_load(pl_context *c, const char *path, int most, pl_value *captured, int *n_captured,
                              char **text, size_t *text_length);
 
-/* F(u, theta...) = 0 for a body F of one output {n} and the inputs {n}, theta...; inputs[0] is where to start. Outputs:
- * u and the number of iterations (i64). Derivatives are the implicit function's. */
+/* F(u, theta...) = 0 for a body F of one output {n} (or two: its Jacobian, checked where it starts) and the inputs {n},
+ * theta...; inputs[0] is where to start; with bounds, two more inputs {n}, lo and hi, follow. Outputs: u; the record,
+ * the bits of f64 numbers as i64: why it ended (pl_solve_end), counts, and the residuals' norms. Derivatives are the
+ * implicit function's; the record has none. pl_solve_reals gives all of the record as f64. */
+enum { PL_NEWTON_OUTPUTS = 2 };
+typedef enum {
+  PL_CONVERGED,
+  PL_TOO_MANY_ITERATIONS,
+  PL_NO_DESCENT,
+  PL_NOT_FINITE,
+  PL_SINGULAR_JACOBIAN,
+  PL_LINEAR_STAGNATION
+} pl_solve_end;
+enum { R_END, R_ITERATIONS, R_RESIDUAL, R_FIRST, R_EVALUATIONS, R_JACOBIANS, R_LINEAR, R_HISTORY }; /* the record */
+typedef enum { PL_SEARCH_NONE, PL_SEARCH_BACKTRACK, PL_SEARCH_DOGLEG, PL_SEARCH_TRANSIENT, PL_SEARCHES } pl_search;
 typedef struct {
   int64_t iterations; /* at most; 50 */
   double atol, rtol; /* converged when |F| <= atol + rtol |F at the start|; 1e-12, 1e-10; then one more step is tried */
-  bool line_search;  /* backtracking; true */
+  pl_search search;  /* backtrack */
+  double step_limit; /* the largest change of a component in a step; 0: any */
+  bool bounded;      /* steps are projected on bounds, the last two inputs */
+  bool unchecked;    /* a failure is told in the record, and is an error only where it is differentiated */
+  bool krylov;       /* the Jacobian's products with vectors are enough (GMRES) */
+  pl_object *pattern; /* of a Jacobian that is given: then F's second output are its values; without, a tensor {n, n} */
+  /* The equations' names, for messages: for each part in turn its number of equations, its rank, shape, the length of
+   * its name and the name's bytes. */
+  int n_names;
+  const int64_t *names;
 } pl_newton_options;
 PL_API pl_newton_options pl_newton_defaults(void);
 PL_API bool pl_newton(pl_context *c, pl_body *f, const pl_newton_options *options, int n, const pl_value *inputs,
                       pl_value *outputs);
+
+/* f(y, theta) = 0 for each element of y by itself; f elementwise in y. inputs: lo or a start, theta..., then hi where
+ * bracketed. Outputs as newton's. */
+typedef struct {
+  int64_t iterations; /* 100 */
+  double rtol;        /* of y; 4 roundings */
+  bool bracketed, unchecked;
+} pl_root_options;
+PL_API pl_root_options pl_root_defaults(void);
+PL_API bool pl_root(pl_context *c, pl_body *f, const pl_root_options *options, int n, const pl_value *inputs,
+                    pl_value *outputs);
+
+/* u = g(u, theta) for a body g of one output {n} and the inputs {n}, theta...; by Anderson's acceleration. Outputs as
+ * newton's. */
+typedef struct {
+  int64_t iterations, depth; /* 200; how many differences are kept, 5 (at most 50; 0: plain iteration) */
+  double damping;            /* of g(u) - u, 1 */
+  double atol, rtol;         /* converged when |g(u) - u| <= atol + rtol |that at the start|; 1e-14, 1e-12 */
+  bool unchecked, krylov;    /* krylov: derivatives by products with the Jacobian alone */
+  int n_names;
+  const int64_t *names;
+} pl_fixed_point_options;
+PL_API pl_fixed_point_options pl_fixed_point_defaults(void);
+PL_API bool pl_fixed_point(pl_context *c, pl_body *g, const pl_fixed_point_options *options, int n,
+                           const pl_value *inputs, pl_value *outputs);
+
+/* The u where phi(u, theta), a body with one result of rank 0, is least nearby. Outputs as newton's; the residual is the
+ * gradient. */
+typedef struct {
+  int64_t iterations; /* 100 */
+  double atol, rtol;  /* of the gradient's norm; 1e-12, 1e-10 */
+  bool unchecked;
+  int n_names;
+  const int64_t *names;
+} pl_argmin_options;
+PL_API pl_argmin_options pl_argmin_defaults(void);
+PL_API bool pl_argmin(pl_context *c, pl_body *phi, const pl_argmin_options *options, int n, const pl_value *inputs,
+                      pl_value *outputs);
+/* The program of F's Jacobian's values, in its pattern's order, as newton runs it; it is f's. */
+PL_API pl_body *pl_newton_jacobian(pl_context *c, pl_body *f, const pl_value *inputs);
+PL_API pl_value pl_solve_reals(pl_context *c, pl_value record);
 
 /* For tests and for looking into programs: they run instruction by instruction, as they were traced; and the first
  * result that is not finite is an error that names its op and line. */

@@ -45,7 +45,14 @@ PL_ROW_KERNEL(gather) {
   const real *x = (const real *)a.x + o*a.m*a.inner;
   real *y = (real *)a.y + o*a.k*a.inner;
   int64_t bad = 0;
-  for (int64_t k = hi; k-- > lo;) {
+  if (a.inner == 1)
+    for (int64_t k = hi; k-- > lo;) {
+      const uint64_t at = (uint64_t)a.index[k] - 1;
+      const int out = at >= (uint64_t)a.m;
+      bad = out ? k + 1 : bad;
+      y[k] = x[out ? 0 : at];
+    }
+  else for (int64_t k = hi; k-- > lo;) {
     const uint64_t at = (uint64_t)a.index[k] - 1;
     const int out = at >= (uint64_t)a.m;
     const real *from = x + (out ? 0 : at)*(uint64_t)a.inner;

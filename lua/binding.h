@@ -117,6 +117,11 @@ void open_compiled(lua_State *L, binding *b, int table);    /* compiled.c, into 
 void open_sparse(lua_State *L, binding *b, int core);       /* sparse.c */
 void open_optimizer(lua_State *L, binding *b, int core);    /* optimizer.c */
 void open_jacobians(lua_State *L, binding *b, int core);    /* jacobian.c: behind open_programs */
+void open_nonlinear(lua_State *L, binding *b, int table);   /* nonlinear.c, into program.c's table */
+/* A list of tensors; pushes memory: callers that look at optional arguments behind it have set the top. */
+pl_value *read_tensors(lua_State *L, binding *b, int i, int *n, const char *what);
+int push_tensors(lua_State *L, binding *b, int n, const pl_value *v);
+pl_object *check_pattern(lua_State *L, int i); /* of a sparse matrix */
 pl_body *program_at(lua_State *L, int i, int *n_in, int *n_out);
 int push_pattern(lua_State *L, binding *b, pl_object *pattern); /* takes a reference of its own */
 /* A matrix is a pattern and, behind it, values. */

@@ -67,8 +67,7 @@ static int collect_body(lua_State *L) {
   return 0;
 }
 
-/* Pushes memory: callers that look at optional arguments behind it have set the top. */
-static pl_value *read_list(lua_State *L, binding *b, int i, int *n, const char *what) {
+pl_value *read_tensors(lua_State *L, binding *b, int i, int *n, const char *what) {
   luaL_checktype(L, i, LUA_TTABLE);
   *n = (int)lua_objlen(L, i);
   if (*n > PL_MAX_INPUTS) fail(L, "%s: %d tensors; at most %d are possible", what, *n, PL_MAX_INPUTS);
@@ -81,7 +80,7 @@ static pl_value *read_list(lua_State *L, binding *b, int i, int *n, const char *
   return v;
 }
 
-static int push_list(lua_State *L, binding *b, int n, const pl_value *v) {
+int push_tensors(lua_State *L, binding *b, int n, const pl_value *v) {
   lua_createtable(L, n, 0);
   for (int k = 0; k < n; k++) {
     push_value(L, b, v[k]);
@@ -96,7 +95,7 @@ static int open_trace(lua_State *L) {
   binding *b = binding_of(L);
   lua_settop(L, 2);
   int n;
-  pl_value *models = read_list(L, b, 1, &n, "a traced function");
+  pl_value *models = read_tensors(L, b, 1, &n, "a traced function");
   int64_t whole = lua_isnoneornil(L, 2) ? n : check_integer(L, 2, "program.open");
   trace_data *t = lua_newuserdata(L, sizeof *t);
   *t = (trace_data){b, NULL, false};
@@ -106,7 +105,7 @@ static int open_trace(lua_State *L) {
   t->trace = pl_trace_like(b->c, n, models, (int)whole, inputs);
   if (!t->trace) fail_engine(L, b);
   lua_pushvalue(L, -2);
-  push_list(L, b, n, inputs);
+  push_tensors(L, b, n, inputs);
   return 2;
 }
 
@@ -116,7 +115,7 @@ static int close_trace(lua_State *L) {
   trace_data *t = check_trace(L);
   if (t->closed) fail(L, "this trace has been closed");
   int n;
-  const pl_value *out = read_list(L, b, 2, &n, "a traced function's result");
+  const pl_value *out = read_tensors(L, b, 2, &n, "a traced function's result");
   mark_line(L, b);
   t->closed = true;
   push_body(L, b, pl_trace_end(b->c, t->trace, n, out));
@@ -176,7 +175,7 @@ static int run_control(lua_State *L, binding *b, const char *name, int n, const 
   pl_value *out = lua_newuserdata(L, PL_MAX_OUTPUTS * sizeof *out);
   mark_line(L, b);
   if (!run_op(L, b, op, n, in, attrs, out)) fail_engine(L, b);
-  return push_list(L, b, pl_op_count(op, attrs), out);
+  return push_tensors(L, b, pl_op_count(op, attrs), out);
 }
 
 static void same_count(lua_State *L, int n, int want) {
@@ -189,7 +188,7 @@ static int call(lua_State *L) {
   lua_settop(L, 3);
   program_info body = check_body(L, 1);
   int n;
-  const pl_value *in = read_list(L, b, 2, &n, "a program");
+  const pl_value *in = read_tensors(L, b, 2, &n, "a program");
   same_count(L, n, body.n_in);
   return run_control(L, b, "call", n, in, (pl_attr[]){PL_OBJECT(body.object), PL_INT(lua_toboolean(L, 3) ? 1 : 0)});
 }
@@ -210,7 +209,7 @@ static int scan(lua_State *L) {
   lua_settop(L, 7);
   program_info body = check_body(L, 1);
   int n;
-  const pl_value *in = read_list(L, b, 2, &n, "scan");
+  const pl_value *in = read_tensors(L, b, 2, &n, "scan");
   int64_t states = check_integer(L, 3, "scan"), xs = check_integer(L, 4, "scan"),
           length = check_integer(L, 5, "scan: the number of steps"),
           checkpoints = check_integer(L, 6, "scan: checkpoints");
@@ -232,7 +231,7 @@ static int loop(lua_State *L) {
   lua_settop(L, 7);
   program_info cond = check_body(L, 1), body = check_body(L, 2);
   int n;
-  const pl_value *in = read_list(L, b, 3, &n, "while_loop");
+  const pl_value *in = read_tensors(L, b, 3, &n, "while_loop");
   int64_t layout[] = {check_integer(L, 4, "while_loop"), check_integer(L, 5, "while_loop"),
                       check_integer(L, 6, "while_loop: iterations"), check_integer(L, 7, "while_loop: memory")};
   if (layout[0] < 0 || layout[1] < 0 || layout[0] + layout[1] != cond.n_in || cond.n_out != 1 ||
@@ -249,27 +248,10 @@ static int cond(lua_State *L) {
   lua_settop(L, 3);
   program_info yes = check_body(L, 1), no = check_body(L, 2);
   int n;
-  const pl_value *in = read_list(L, b, 3, &n, "cond");
+  const pl_value *in = read_tensors(L, b, 3, &n, "cond");
   if (yes.n_out != no.n_out) fail(L, "cond: the branches return %d and %d values", yes.n_out, no.n_out);
   same_count(L, n, 1 + yes.n_in + no.n_in);
   return run_control(L, b, "cond", n, in, (pl_attr[]){PL_OBJECT(yes.object), PL_OBJECT(no.object)});
-}
-
-/* program.newton(program, inputs, iterations, atol, rtol, line_search) */
-static int newton(lua_State *L) {
-  binding *b = binding_of(L);
-  lua_settop(L, 6);
-  program_info f = check_body(L, 1);
-  int n;
-  const pl_value *in = read_list(L, b, 2, &n, "newton");
-  if (n < 1 || f.n_out != 1) fail(L, "newton: the residual is one vector");
-  same_count(L, n, f.n_in);
-  pl_newton_options o = {check_integer(L, 3, "newton: iterations"), luaL_checknumber(L, 4), luaL_checknumber(L, 5),
-                         lua_toboolean(L, 6)};
-  pl_value out[2];
-  mark_line(L, b);
-  if (!pl_newton(b->c, f.body, &o, n, in, out)) fail_engine(L, b);
-  return push_list(L, b, 2, out);
 }
 
 /* program.krylov(apply, theta, transpose, precondition, phi, b, start, options) -> x, iterations, residual, converged[,
@@ -281,8 +263,8 @@ static int krylov(lua_State *L) {
   pl_krylov_system s = {.apply = check_body(L, 1).body};
   if (!lua_isnil(L, 3)) s.transpose = check_body(L, 3).body;
   if (!lua_isnil(L, 4)) s.precondition = check_body(L, 4).body;
-  s.theta = read_list(L, b, 2, &s.n_theta, "solve");
-  s.phi = read_list(L, b, 5, &s.n_phi, "solve");
+  s.theta = read_tensors(L, b, 2, &s.n_theta, "solve");
+  s.phi = read_tensors(L, b, 5, &s.n_phi, "solve");
   pl_value rhs = check_tensor(L, b, 6, "solve"), start = PL_NONE;
   if (!lua_isnil(L, 7)) start = check_tensor(L, b, 7, "solve");
   pl_krylov_options o = pl_krylov_defaults();
@@ -306,7 +288,7 @@ static int krylov(lua_State *L) {
   pl_value out[5];
   mark_line(L, b);
   if (!pl_krylov(b->c, &s, rhs, start, &o, out)) fail_engine(L, b);
-  return push_list(L, b, o.history ? 5 : 4, out);
+  return push_tensors(L, b, o.history ? 5 : 4, out);
 }
 
 static const uint8_t *read_flags(lua_State *L, int i, int n) {
@@ -365,7 +347,7 @@ static int inline_body(lua_State *L) {
   binding *b = binding_of(L);
   program_info body = check_body(L, 1);
   int n;
-  const pl_value *in = read_list(L, b, 2, &n, "a program");
+  const pl_value *in = read_tensors(L, b, 2, &n, "a program");
   same_count(L, n, body.n_in);
   pl_value *values = lua_newuserdata(L, ((size_t)body.values + 1) * sizeof *values);
   pl_value *out = lua_newuserdata(L, ((size_t)body.n_out + 1) * sizeof *out);
@@ -375,7 +357,7 @@ static int inline_body(lua_State *L) {
   for (int k = 0; ok && alone && k < body.n_out; k++) pl_retain(b->c, out[k]);
   if (alone) pl_scope_end(b->c);
   if (!ok) fail_engine(L, b);
-  return push_list(L, b, body.n_out, out);
+  return push_tensors(L, b, body.n_out, out);
 }
 
 /* program:size() -> inputs, results, instructions */
@@ -402,7 +384,7 @@ static int continue_run(lua_State *L) {
   pl_value *out = lua_newuserdata(L, PL_MAX_OUTPUTS * sizeof *out);
   int n = pl_continue(b->c, PL_MAX_OUTPUTS, out);
   if (n < 0) fail_engine(L, b);
-  return push_list(L, b, n, out);
+  return push_tensors(L, b, n, out);
 }
 
 static int suspended(lua_State *L) { return lua_pushnumber(L, (double)pl_suspended(binding_of(L)->c)), 1; }
@@ -430,7 +412,7 @@ static int save_body(lua_State *L) {
   program_info body = check_body(L, 1);
   const char *path = check_path(L, 2);
   int n;
-  const pl_value *captured = read_list(L, b, 3, &n, "a program's captured values");
+  const pl_value *captured = read_tensors(L, b, 3, &n, "a program's captured values");
   size_t length = 0;
   const char *text = lua_isnoneornil(L, 4) ? "" : luaL_checklstring(L, 4, &length);
   if (!pl_body_save(b->c, body.body, n, captured, text, length, path)) fail_engine(L, b);
@@ -493,7 +475,6 @@ void open_programs(lua_State *L, binding *b, int core) {
                                        {"scan", scan},
                                        {"loop", loop},
                                        {"cond", cond},
-                                       {"newton", newton},
                                        {"krylov", krylov},
                                        {"continue", continue_run},
                                        {"suspended", suspended},
@@ -506,5 +487,6 @@ void open_programs(lua_State *L, binding *b, int core) {
   lua_newtable(L);
   register_functions(L, b, lua_gettop(L), functions);
   open_compiled(L, b, lua_gettop(L));
+  open_nonlinear(L, b, lua_gettop(L));
   lua_setfield(L, core, "program");
 }

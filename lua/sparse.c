@@ -15,7 +15,7 @@ typedef struct {
 
 #define PATTERN_MAGIC 0x94d049bb133111ebu
 
-static pl_object *check_pattern(lua_State *L, int i) {
+pl_object *check_pattern(lua_State *L, int i) {
   pattern_data *p = lua_type(L, i) == LUA_TUSERDATA && lua_objlen(L, i) == sizeof *p ? lua_touserdata(L, i) : NULL;
   if (!p || p->magic != PATTERN_MAGIC) fail(L, "a sparse matrix is needed, not %s", luaL_typename(L, i));
   return p->object;

@@ -94,6 +94,8 @@ local function perform(traces, build, run, ...)
 end
 control.perform = perform
 
+control.perform = perform
+
 --- Goes on where Ctrl-C stopped a compiled function, a loop or a minimization, to the same bits; returns what that would have.
 function control.resume()
   local go_on = control.stopped
@@ -106,6 +108,8 @@ local function append(list, more)
   for _, v in ipairs(more) do list[#list + 1] = v end
   return list
 end
+
+control.append = append
 
 local units = {B = 1, KB = 1e3, MB = 1e6, GB = 1e9, TB = 1e12}
 local function bytes_of(x, what)
@@ -389,64 +393,6 @@ function control.checkpoint(f)
     end)
     return perform({t}, builder(forms), program.call, body, captured, true)
   end
-end
-
--- ---- newton ----
-
---- u with residual(u) = 0, from a start u0: Newton's method with backtracking. The Jacobian is found from the residual's program:
---- its sparsity, coloured, and solved directly. What the residual captures receives derivatives by the implicit function theorem,
---- whatever the number of iterations. u0, u and the residual are trees of as many f64 numbers in all; the residual is traced.
----@param residual function  u -> tree
----@param start any  a tensor {n} or a tree
----@param options? table  {iterations = 50, atol = 1e-12, rtol = 1e-10, line_search = "backtrack" | "none"}
----@return any u  like the start
----@return any iterations  0-d i64
-function control.newton(residual, start, options)
-  check_function(residual, "newton")
-  options = check_options(options, {iterations = true, atol = true, rtol = true, line_search = true}, "newton")
-  if start == nil then core.fail "newton needs a place to start from, not nil" end
-  for _, name in ipairs{"iterations", "atol", "rtol"} do
-    local v = options[name]
-    if v ~= nil and (type(v) ~= "number" or v < 0 or v ~= v) then core.fail(("newton: %s must be a number, 0 or more"):format(name)) end
-  end
-  local search = options.line_search
-  if search ~= nil and search ~= "backtrack" and search ~= "none" then
-    core.fail(("newton: line_search is \"backtrack\" or \"none\", not %s"):format(tostring(search)))
-  end
-  local leaves, form = tree.leaves(start)
-  local parts = tensors(leaves)
-  local single = #parts == 1 and parts[1].rank == 1
-  local n, shapes = 0, {}
-  for k, p in ipairs(parts) do
-    if p.dtype ~= "f64" then core.fail(("newton: the unknown %s is %s; it must be f64"):format(leaves[k].path, p.dtype)) end
-    shapes[k] = p.shape
-    n = n + p.count
-  end
-  local function join(list)
-    if #list == 1 and list[1].rank == 1 then return list[1] end
-    local flat = {}
-    for k, p in ipairs(list) do flat[k] = core.ravel(p) end
-    return core.concat(flat)
-  end
-  local function split(vector)
-    if single then return tree.build(form, {vector}) end
-    local list, at = {}, 0
-    for k, p in ipairs(parts) do
-      list[k] = core.reshape(vector[{at + 1, at + p.count}], shapes[k])
-      at = at + p.count
-    end
-    return tree.build(form, list)
-  end
-  local u0 = join(parts)
-  local body, captured, _, t = trace({u0}, 1, residual, function(inputs) return split(inputs[1]) end, function(out)
-    local list = {}
-    flatten({nil, out[2]}, 2, list)
-    local r = join(list)
-    if r.count ~= n then core.fail(("newton: %d equations for %d unknowns"):format(r.count, n)) end
-    return {r}, {}
-  end)
-  return perform({t}, function(list) return split(list[1]), list[2] end, program.newton, body, append({u0}, captured),
-    options.iterations or 50, options.atol or 1e-12, options.rtol or 1e-10, search ~= "none")
 end
 
 return control

@@ -15,7 +15,9 @@ local jacobian = require "perilune.jacobian"
 for _, name in ipairs{"jacobian", "hessian", "sparse_jacobian", "sparse_hessian", "linearize", "pointwise_jacobian", "check_adjoint"} do pl[name] = jacobian[name] end
 
 local control = require "perilune.control"
-for _, name in ipairs{"scan", "while_loop", "cond", "checkpoint", "newton", "resume"} do pl[name] = control[name] end
+for _, name in ipairs{"scan", "while_loop", "cond", "checkpoint", "resume"} do pl[name] = control[name] end
+local nonlinear = require "perilune.nonlinear"
+for _, name in ipairs{"newton", "root", "fixed_point", "argmin"} do pl[name] = nonlinear[name] end
 pl.compile = require("perilune.compile").compile
 pl.load_program = require("perilune.program_file").load_program
 

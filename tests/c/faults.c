@@ -156,19 +156,67 @@ static int residual(pl_context *c, const pl_value *in,
   out[0] = two(c, "sub", two(c, "add", f, times(c, 0.1, one(c, "square", shifted))), in[1]);
   return 1;
 }
-static int newton(pl_context *c, const pl_value *in, pl_value *out) {
-  pl_value models[] = {in[0], in[0]}, u[2] = {PL_NONE, PL_NONE};
-  closure k = trace(c, residual, 2, models, 2);
+static int cubic(pl_context *c, const pl_value *in, pl_value *out) { /* u^3 + u - theta */
+  pl_value cube = two(c, "mul", in[0], one(c, "square", in[0]));
+  out[0] = two(c, "sub", two(c, "add", cube, in[0]), in[1]);
+  return 1;
+}
+static int halved(pl_context *c, const pl_value *in, pl_value *out) { /* sin(u)/2 + theta */
+  out[0] = two(c, "add", times(c, 0.5, one(c, "sin", in[0])), in[1]);
+  return 1;
+}
+static int hanging(pl_context *c, const pl_value *in, pl_value *out) { /* sum of cosh(u) - u theta */
+  out[0] = total(c, two(c, "sub", one(c, "cosh", in[0]), two(c, "mul", in[0], in[1])));
+  return 1;
+}
+typedef bool (*solver)(pl_context *c, pl_body *f, int n, const pl_value *in, pl_value *out);
+static bool by_newton(pl_context *c, pl_body *f, int n, const pl_value *in, pl_value *out) {
+  return pl_newton(c, f, NULL, n, in, out);
+}
+static bool by_krylov(pl_context *c, pl_body *f, int n, const pl_value *in, pl_value *out) {
+  pl_newton_options o = pl_newton_defaults();
+  o.krylov = o.unchecked = true;
+  return pl_newton(c, f, &o, n, in, out);
+}
+static bool by_transient(pl_context *c, pl_body *f, int n, const pl_value *in, pl_value *out) {
+  pl_newton_options o = pl_newton_defaults();
+  o.search = PL_SEARCH_TRANSIENT;
+  return pl_newton(c, f, &o, n, in, out);
+}
+static bool by_root(pl_context *c, pl_body *f, int n, const pl_value *in, pl_value *out) {
+  return pl_root(c, f, NULL, n, in, out);
+}
+static bool by_iteration(pl_context *c, pl_body *f, int n, const pl_value *in, pl_value *out) {
+  return pl_fixed_point(c, f, NULL, n, in, out);
+}
+static bool by_descent(pl_context *c, pl_body *f, int n, const pl_value *in, pl_value *out) {
+  return pl_argmin(c, f, NULL, n, in, out);
+}
+static int solved(pl_context *c, const pl_value *in, pl_value *out, function f, solver by) {
+  pl_value models[] = {in[0], in[0]}, u[PL_NEWTON_OUTPUTS] = {PL_NONE, PL_NONE};
+  closure k = trace(c, f, 2, models, 2);
   if (k.body) {
     pl_value args[MOST];
     memcpy(args, k.in, sizeof args);
     args[1] = one(c, "square", in[0]);
-    pl_newton(c, k.body, NULL, k.n, args, u);
+    by(c, k.body, k.n, args, u);
   }
   drop(c, &k);
   out[0] = total(c, two(c, "mul", u[0], in[0]));
   return 1;
 }
+static int newton(pl_context *c, const pl_value *in, pl_value *out) { return solved(c, in, out, residual, by_newton); }
+static int newton_krylov(pl_context *c, const pl_value *in, pl_value *out) {
+  return solved(c, in, out, residual, by_krylov);
+}
+static int transient(pl_context *c, const pl_value *in, pl_value *out) {
+  return solved(c, in, out, residual, by_transient);
+}
+static int root(pl_context *c, const pl_value *in, pl_value *out) { return solved(c, in, out, cubic, by_root); }
+static int fixed_point(pl_context *c, const pl_value *in, pl_value *out) {
+  return solved(c, in, out, halved, by_iteration);
+}
+static int argmin(pl_context *c, const pl_value *in, pl_value *out) { return solved(c, in, out, hanging, by_descent); }
 
 static int product(pl_context *c, const pl_value *in, pl_value *out) { /* 4 x + theta (theta' x) */
   pl_value inside = total(c, two(c, "mul", in[0], in[1]));
@@ -247,11 +295,21 @@ typedef struct {
   int64_t n, rows; /* x {n}, xs {rows, n} or {n} */
 } scenario;
 static const scenario scenarios[] = {
-    {"scan", scan, 6, 6},     {"checkpoints", checkpointed, 6, 6},
-    {"while", loop, 6, 0},    {"cond", choice, 6, 0},
-    {"nested", nested, 6, 3}, {"nested, again", nested_checkpointed, 6, 5},
-    {"newton", newton, 6, 0}, {"wide", wide, 26000, 0},
-    {"krylov", krylov, 6, 0}, {"preconditioners", preconditioners, 500, 0},
+    {"scan", scan, 6, 6},
+    {"checkpoints", checkpointed, 6, 6},
+    {"while", loop, 6, 0},
+    {"cond", choice, 6, 0},
+    {"nested", nested, 6, 3},
+    {"nested, again", nested_checkpointed, 6, 5},
+    {"newton", newton, 6, 0},
+    {"newton_krylov", newton_krylov, 6, 0},
+    {"transient", transient, 6, 0},
+    {"root", root, 6, 0},
+    {"fixed_point", fixed_point, 6, 0},
+    {"argmin", argmin, 6, 0},
+    {"wide", wide, 26000, 0},
+    {"krylov", krylov, 6, 0},
+    {"preconditioners", preconditioners, 500, 0},
 };
 enum { SCENARIOS = sizeof scenarios / sizeof *scenarios, RESULTS = 3 };
 

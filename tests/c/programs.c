@@ -266,7 +266,8 @@ static void misfits(void **state) {
   assert_error(c, PL_ERROR_ARGUMENT, "do not fit");
   static const char *const ops[] = {"call", "scan", "while", "cond", "scan_reverse", "newton", "krylov"};
   for (int k = 0; k < 7; k++) { /* a pattern is no program */
-    pl_attr no[] = {PL_OBJECT(pattern), PL_OBJECT(pattern), PL_INTS(0, NULL), PL_INTS(0, NULL), PL_INTS(0, NULL)};
+    pl_attr no[PL_MAX_ATTRS] = {PL_OBJECT(pattern), PL_OBJECT(pattern), PL_INTS(0, NULL), PL_INTS(0, NULL),
+                                PL_INTS(0, NULL)};
     assert_false(pl_apply(c, pl_op_find(ops[k]), 2, (pl_value[]){x, m}, no, out));
     assert_error(c, PL_ERROR_ARGUMENT, "do not fit");
   }

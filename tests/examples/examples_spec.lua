@@ -241,3 +241,11 @@ describe("formulations", function()
     assert.is_true(example.penalty_large.evaluations > 50*example.physics_constrained.evaluations)
   end)
 end)
+
+describe("implicit_cubic", function()
+  it("has y, its slope and the coefficient", function()
+    local example = run "implicit_cubic"
+    assert.is_true(example.error < 1e-14 and example.slope_error < 1e-14)
+    assert.is_true(math.abs(example.c - 1) < 1e-8)
+  end)
+end)

@@ -332,7 +332,7 @@ describe("newton", function()
       local ok, message = pcall(...)
       assert.is_true(not ok and message:find(text, 1, true) ~= nil, message)
     end
-    fails("did not converge: after 3 iterations", pl.newton, function(u) return pl.exp(u) - 1e9 end, pl.tensor{0.0}, {iterations = 3})
+    fails("did not converge (iteration 3)", pl.newton, function(u) return pl.exp(u) - 1e9 end, pl.tensor{0.0}, {iterations = 3})
     fails("no step along the Newton direction", pl.newton, function(u) return u^2 + 1 end, pl.tensor{0.5})
     fails("2 equations for 3 unknowns", pl.newton, function(u) return u["2:"] end, pl.ones(3))
     fails("not finite", pl.newton, function(u) return pl.log(u) end, pl.tensor{-1.0})
