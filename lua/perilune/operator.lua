@@ -9,6 +9,7 @@ local Operator = {__name = "linear operator"}
 local Preconditioner = {__name = "preconditioner"}
 
 local function is_operator(x) return type(x) == "table" and getmetatable(x) == Operator end
+operator.is_operator = is_operator
 
 local function kind_of(x)
   if is_tensor(x) then return ("a tensor {%s}"):format(table.concat(x.shape, ", ")) end
@@ -198,7 +199,7 @@ function operator.operator(spec)
 end
 
 local function of_matrix(a)
-  return setmetatable({size = a.shape, apply = function(x) return S.apply(a.pattern, a.values, x) end, matrix = a}, Operator)
+  return setmetatable({size = a.shape, apply = function(x) return a*x end, matrix = a}, Operator)
 end
 
 --- A sparse matrix, or its transpose, as an operator.

@@ -1,6 +1,7 @@
 -- Sparse matrices: a pattern and a vector of values, which is a tensor like any other. Indices are 1-based. A.T is kept as what it
 -- is the transpose of, until its entries are asked for: A.T*x needs none of them.
 local core = require "perilune.core"
+local operator = require "perilune.operator"
 local S = core.sparse
 
 local sparse = {}
@@ -223,6 +224,13 @@ local function reject(op, a, b)
     :format(op, name(a), name(b)))
 end
 
+-- What a matrix makes with an operator that is a program is one.
+local function with_operator(op, a, b)
+  if not operator.is_operator(b) then reject(op, a, b) end
+  a = operator.of(a)
+  return op == "sum" and a + b or op == "difference" and a - b or a*b
+end
+
 -- f(pattern, values, pattern, values)
 local function pair(f, a, b)
   local p, v = parts(a)
@@ -236,14 +244,14 @@ local function with(f, a, x)
 end
 
 function Matrix.__add(a, b)
-  if not (is_matrix(a) and is_matrix(b)) then reject("sum", a, b) end
+  if not (is_matrix(a) and is_matrix(b)) then return with_operator("sum", a, b) end
   return pair(S.add, a, b)
 end
 
 function Matrix.__unm(a) return with(S.scale, a, -1) end
 
 function Matrix.__sub(a, b)
-  if not (is_matrix(a) and is_matrix(b)) then reject("difference", a, b) end
+  if not (is_matrix(a) and is_matrix(b)) then return with_operator("difference", a, b) end
   return pair(S.subtract, a, b)
 end
 
@@ -256,7 +264,7 @@ function Matrix.__mul(a, b)
     if of then return S.apply(of.pattern, of.values, b, true) end
     return S.apply(a.pattern, a.values, b)
   end
-  reject("product", a, b)
+  return with_operator("product", a, b)
 end
 
 function Matrix.__div(a, b)
@@ -268,7 +276,7 @@ end
 function Matrix.__pow(a, b) reject("power", a, b) end
 
 --- A linear operator that is a program.
-sparse.operator = require("perilune.operator").operator
+sparse.operator = operator.operator
 
 local methods = {}
 sparse.Matrix = methods -- for help
