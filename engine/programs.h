@@ -125,8 +125,8 @@ PL_API pl_fixed_point_options pl_fixed_point_defaults(void);
 PL_API bool pl_fixed_point(pl_context *c, pl_body *g, const pl_fixed_point_options *options, int n,
                            const pl_value *inputs, pl_value *outputs);
 
-/* The u where phi(u, theta), a body with one result of rank 0, is least nearby. Outputs as newton's; the residual is the
- * gradient. */
+/* The u where phi(u, theta), a body with one result of rank 0, is least nearby. Outputs as newton's; the residual is
+ * the gradient. */
 typedef struct {
   int64_t iterations; /* 100 */
   double atol, rtol;  /* of the gradient's norm; 1e-12, 1e-10 */

@@ -56,8 +56,8 @@ function ways.penalty_large() return penalty(1) end
 function ways.all_at_once()
   local stationary = pl.grad(function(z) return 0.5*pl.sum(((z.u - data)/sigma)^2) + pl.dot(z.l, residual(z.u, z.p)) end)
   local start = {p = guess, u = data, l = pl.zeros(n - 1)}
-  local z, iterations = pl.newton(stationary, start)
-  return z.p, iterations:item()
+  local z, report = pl.newton(stationary, start)
+  return z.p, report.iterations
 end
 
 local x, results = pl.linspace(0, 1, 201), {}

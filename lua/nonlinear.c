@@ -135,6 +135,8 @@ static int argmin(lua_State *L) {
 }
 
 void open_nonlinear(lua_State *L, binding *b, int table) {
-  static const luaL_Reg functions[] = {{"newton", newton}, {"newton_jacobian", newton_jacobian}, {"root", root}, {"fixed_point", fixed_point}, {"argmin", argmin}, {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"newton", newton}, {"newton_jacobian", newton_jacobian},
+                                       {"root", root},     {"fixed_point", fixed_point},
+                                       {"argmin", argmin}, {NULL, NULL}};
   register_functions(L, b, table, functions);
 }

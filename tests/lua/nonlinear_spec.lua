@@ -1,9 +1,8 @@
 -- Nonlinear solves: solutions, derivatives to second order, options, reports, errors.
 local pl = require "perilune"
 local now = dofile "bench/clock.lua"
-local close, fails = nil, nil
-function close(a, b, tolerance) assert.is_true(math.abs(a - b) <= tolerance, ("%.17g, not %.17g"):format(a, b)) end
-function fails(text, f, ...)
+local function close(a, b, tolerance) assert.is_true(math.abs(a - b) <= tolerance, ("%.17g, not %.17g"):format(a, b)) end
+local function fails(text, f, ...)
   local ok, message = pcall(f, ...)
   assert.is_true(not ok and tostring(message):find(text, 1, true) ~= nil, tostring(message))
 end
