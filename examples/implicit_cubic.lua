@@ -5,12 +5,12 @@
 local pl = require "perilune"
 
 local x = pl.linspace(-10, 10, 1000000)
-local function cubic(x, c)
-  return (pl.root(function(y) return y^3 + c*y - x end, {-4, 4}))
+local function cubic(at, c)
+  return (pl.root(function(y) return y^3 + c*y - at end, {-4, 4}))
 end
 
 local y = cubic(x, 1)
-local slope = pl.grad(function(x) return pl.sum(cubic(x, 1)) end)(x)
+local slope = pl.grad(function(at) return pl.sum(cubic(at, 1)) end)(x)
 
 local exact = 2/math.sqrt(3)*pl.sinh(pl.asinh(1.5*math.sqrt(3)*x)/3)
 local error = pl.max(pl.abs(y - exact)):item()

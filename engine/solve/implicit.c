@@ -2,10 +2,11 @@
 #include "implicit.h"
 
 #include "../ops/control.h"
+#include "krylov.h"
 
 #include <string.h>
 
-enum { DERIVED_JACOBIAN = 90, DERIVED_DIAGONAL, DERIVED_AFFINE, DERIVED_PART, DERIVED_BOTH, DERIVED_DEFECT };
+enum { DERIVED_JACOBIAN = 90, DERIVED_DIAGONAL, DERIVED_LINEAR, DERIVED_PART, DERIVED_BOTH, DERIVED_DEFECT };
 
 static pl_value call1(pl_context *c, pl_body *b, const pl_value *in) {
   return pl_apply1(c, PL_OP(call), b->n_in, in, (pl_attr[]){PL_OBJECT(&b->base), PL_INT(0)});
@@ -152,42 +153,36 @@ pl_plan *pl_plan_shift(pl_context *c, pl_pattern *p) {
 
 /* ---- linear solves with the Jacobian at the solution ---- */
 
-/* (w, u, theta..., b) -> J w - b, or J' w - b */
-static pl_value affine_formula(pl_context *c, pl_body *f, pl_value *in, const void *data) {
-  pl_value args[PL_MAX_INPUTS + 2], w = in[0];
+/* (w, u, theta...) -> J w, or J' w */
+static pl_value linear_formula(pl_context *c, pl_body *f, pl_value *in, const void *data) {
+  pl_value args[PL_MAX_INPUTS + 2];
   memcpy(args, in + 1, (size_t)f->n_in * sizeof *args);
-  args[f->n_in] = in[f->n_in + 1]; /* stands for F, which is not read */
-  args[f->n_in + 1] = w;
-  return PL_BINARY(sub, c, inlined(c, data, args), in[f->n_in + 1]);
+  args[f->n_in] = args[f->n_in + 1] = in[0]; /* the first stands for F, which is not read */
+  return inlined(c, data, args);
 }
 
-/* J w = b by Newton's method on an affine residual, whose one step is Krylov's method: its derivatives are this file's
- * again. */
-static pl_value solve_products(pl_context *c, const pl_implicit *i, const pl_value *in, pl_value b, bool transpose) {
+static pl_body *linear(pl_context *c, const pl_implicit *i, bool transpose) {
   pl_body *f = i->residual, *one = product(c, f, transpose, i->name);
-  if (!one) return PL_NONE;
-  pl_spec specs[PL_MAX_INPUTS + 2];
-  pl_value args[PL_MAX_INPUTS + 2], out[PL_NEWTON_OUTPUTS];
-  int n = f->n_in + 2;
-  if (n > PL_MAX_INPUTS) {
+  if (!one) return NULL;
+  if (f->n_in + 2 > PL_MAX_INPUTS) {
     pl_error(c, PL_ERROR_ARGUMENT, "%s: derivatives of equations of %d tensors; at most %d are possible", i->name,
              f->n_in, PL_MAX_INPUTS - 2);
-    return PL_NONE;
+    return NULL;
   }
-  specs[0] = specs[n - 1] = f->specs[0];
+  pl_spec specs[PL_MAX_INPUTS];
+  specs[0] = f->specs[0];
   memcpy(specs + 1, f->specs, (size_t)f->n_in * sizeof *specs);
-  uint64_t key[] = {transpose};
-  pl_body *affine = derive(c, f, DERIVED_AFFINE, 1, key, n, specs, affine_formula, one);
-  if (!affine) return PL_NONE;
-  args[0] = pl_zeros_like(c, b);
-  memcpy(args + 1, in, (size_t)f->n_in * sizeof *args);
-  args[n - 1] = b;
-  pl_newton_options o = pl_newton_defaults();
-  o.krylov = true;
-  o.iterations = 20;
-  o.atol = 0;
-  o.rtol = 1e-12;
-  return pl_newton(c, affine, &o, n, args, out) ? out[0] : PL_NONE;
+  return derive(c, f, DERIVED_LINEAR, 1, (uint64_t[]){transpose}, f->n_in + 1, specs, linear_formula, one);
+}
+
+static pl_value solve_products(pl_context *c, const pl_implicit *i, const pl_value *in, pl_value b, bool transpose) {
+  pl_krylov_system s = {.apply = linear(c, i, transpose), .n_theta = i->residual->n_in, .theta = in};
+  if (!s.apply || !(s.transpose = linear(c, i, !transpose))) return PL_NONE;
+  pl_krylov_options o = pl_krylov_defaults();
+  o.method = PL_GMRES;
+  o.rtol = 1e-11;
+  pl_value out[5];
+  return pl_krylov(c, &s, b, PL_NONE, &o, out) ? out[0] : PL_NONE;
 }
 
 /* J^-1 x or J'^-1 x; in: u and theta. */

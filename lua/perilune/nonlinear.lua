@@ -322,9 +322,10 @@ function nonlinear.root(f, where, options)
   if bracket and (#bracket ~= 2 or next(bracket, 2)) or where == nil then core.fail "root needs a bracket {lo, hi} or a start" end
   local o = {iterations = check_whole(options, "root", "iterations", 100), rtol = check_number(options, "root", "rtol", 2^-50),
     unchecked = options.check == false, bracketed = bracket and true or false}
-  local ends = bracket or {where}
-  for k, x in ipairs(ends) do
-    if type(x) == "number" then ends[k] = core.tensor(x) elseif not is_tensor(x) then core.fail(("root: the %s is a number or a tensor, not %s"):format(bracket and "bracket" or "start", type(x))) end
+  local places = bracket or {where}
+  for k, x in ipairs(places) do
+    if type(x) == "number" then places[k] = core.tensor(x)
+    elseif not is_tensor(x) then core.fail(("root: the %s is a number or a tensor, not %s"):format(bracket and "bracket" or "start", type(x))) end
   end
   local shape
   local function traced(list)
@@ -336,7 +337,7 @@ function nonlinear.root(f, where, options)
     end)
   end
   local function spread(x) return core.broadcast_to(x, shape) end
-  local y0, hi = ends[1], ends[2]
+  local y0, hi = places[1], places[2]
   if hi then y0, hi = y0 + 0*hi, hi + 0*y0 end
   local body, captured, _, t = traced{y0}
   if table.concat(shape, ",") ~= table.concat(y0.shape, ",") then -- the equations have more axes than the start
@@ -385,7 +386,9 @@ function nonlinear.fixed_point(g, start, options)
     local v = unknowns(out[2], "fixed_point")
     for k = 1, math.max(#u.parts, #v.parts) do
       local a, b = u.parts[k], v.parts[k]
-      if not a or not b or a.count ~= b.count then core.fail(("fixed_point: the function takes %d numbers and returns %d: it must return what it takes"):format(u.n, v.n)) end
+      if not a or not b or a.count ~= b.count then
+        core.fail(("fixed_point: the function takes %d numbers and returns %d: it must return what it takes"):format(u.n, v.n))
+      end
     end
     return {join(v.parts)}, {}
   end)
