@@ -42,7 +42,7 @@ def newton():
     u = np.zeros(n)
     r = residual(u)
     first = np.linalg.norm(r)
-    while np.linalg.norm(r) > 1e-8 * first:
+    while np.linalg.norm(r) > 1e-12 + 1e-8 * first:
         u = u - scipy.sparse.linalg.spsolve(jacobian(u), r)
         r = residual(u)
     return u
