@@ -28,8 +28,28 @@ static const int64_t *names_option(lua_State *L, int i, int *n) {
   return list;
 }
 
+/* What all are given: (program, inputs, options). */
+typedef struct {
+  binding *b;
+  pl_body *body;
+  int n;
+  const pl_value *in;
+} problem;
+
+static problem read_problem(lua_State *L, const char *name) {
+  problem q = {.b = binding_of(L)};
+  int n_in, n_out;
+  lua_settop(L, 3);
+  luaL_checktype(L, 3, LUA_TTABLE);
+  q.body = program_at(L, 1, &n_in, &n_out);
+  q.in = read_tensors(L, q.b, 2, &q.n, name);
+  mark_line(L, q.b);
+  return q;
+}
+
 /* The solution, and the record as numbers. */
-static int push_solution(lua_State *L, binding *b, pl_value *out) {
+static int push_solution(lua_State *L, binding *b, bool solved, pl_value *out) {
+  if (!solved) fail_engine(L, b);
   pl_value record = out[1];
   out[1] = pl_solve_reals(b->c, record);
   if (pl_owns(b->c)) pl_release(b->c, record);
@@ -39,12 +59,7 @@ static int push_solution(lua_State *L, binding *b, pl_value *out) {
 
 /* program.newton(program, inputs, options) -> {u, record as numbers} */
 static int newton(lua_State *L) {
-  binding *b = binding_of(L);
-  lua_settop(L, 3);
-  luaL_checktype(L, 3, LUA_TTABLE);
-  int n_in, n_out, n;
-  pl_body *f = program_at(L, 1, &n_in, &n_out);
-  const pl_value *in = read_tensors(L, b, 2, &n, "newton");
+  problem q = read_problem(L, "newton");
   pl_newton_options o = pl_newton_defaults();
   o.iterations = (int64_t)number_option(L, 3, "iterations");
   o.atol = number_option(L, 3, "atol");
@@ -58,9 +73,8 @@ static int newton(lua_State *L) {
   lua_getfield(L, 3, "pattern");
   if (!lua_isnil(L, -1)) o.pattern = check_pattern(L, lua_gettop(L));
   pl_value out[PL_NEWTON_OUTPUTS];
-  mark_line(L, b);
-  if (!pl_newton(b->c, f, &o, n, in, out)) fail_engine(L, b);
-  return push_solution(L, b, out);
+  bool solved = pl_newton(q.b->c, q.body, &o, q.n, q.in, out);
+  return push_solution(L, q.b, solved, out);
 }
 
 /* program.newton_jacobian(program, inputs) -> program of the Jacobian's values, for measurements */
@@ -77,30 +91,19 @@ static int newton_jacobian(lua_State *L) {
 
 /* program.root(program, inputs, options) -> {y, record as numbers} */
 static int root(lua_State *L) {
-  binding *b = binding_of(L);
-  lua_settop(L, 3);
-  luaL_checktype(L, 3, LUA_TTABLE);
-  int n_in, n_out, n;
-  pl_body *f = program_at(L, 1, &n_in, &n_out);
-  const pl_value *in = read_tensors(L, b, 2, &n, "root");
+  problem q = read_problem(L, "root");
   pl_root_options o = {.iterations = (int64_t)number_option(L, 3, "iterations"),
                        .rtol = number_option(L, 3, "rtol"),
                        .bracketed = flag_option(L, 3, "bracketed"),
                        .unchecked = flag_option(L, 3, "unchecked")};
   pl_value out[PL_NEWTON_OUTPUTS];
-  mark_line(L, b);
-  if (!pl_root(b->c, f, &o, n, in, out)) fail_engine(L, b);
-  return push_solution(L, b, out);
+  bool solved = pl_root(q.b->c, q.body, &o, q.n, q.in, out);
+  return push_solution(L, q.b, solved, out);
 }
 
 /* program.fixed_point(program, inputs, options) -> {u, record as numbers} */
 static int fixed_point(lua_State *L) {
-  binding *b = binding_of(L);
-  lua_settop(L, 3);
-  luaL_checktype(L, 3, LUA_TTABLE);
-  int n_in, n_out, n;
-  pl_body *g = program_at(L, 1, &n_in, &n_out);
-  const pl_value *in = read_tensors(L, b, 2, &n, "fixed_point");
+  problem q = read_problem(L, "fixed_point");
   pl_fixed_point_options o = {.iterations = (int64_t)number_option(L, 3, "iterations"),
                               .depth = (int64_t)number_option(L, 3, "anderson"),
                               .damping = number_option(L, 3, "damping"),
@@ -110,28 +113,21 @@ static int fixed_point(lua_State *L) {
                               .krylov = flag_option(L, 3, "krylov")};
   o.names = names_option(L, 3, &o.n_names);
   pl_value out[PL_NEWTON_OUTPUTS];
-  mark_line(L, b);
-  if (!pl_fixed_point(b->c, g, &o, n, in, out)) fail_engine(L, b);
-  return push_solution(L, b, out);
+  bool solved = pl_fixed_point(q.b->c, q.body, &o, q.n, q.in, out);
+  return push_solution(L, q.b, solved, out);
 }
 
 /* program.argmin(program, inputs, options) -> {u, record as numbers} */
 static int argmin(lua_State *L) {
-  binding *b = binding_of(L);
-  lua_settop(L, 3);
-  luaL_checktype(L, 3, LUA_TTABLE);
-  int n_in, n_out, n;
-  pl_body *phi = program_at(L, 1, &n_in, &n_out);
-  const pl_value *in = read_tensors(L, b, 2, &n, "argmin");
+  problem q = read_problem(L, "argmin");
   pl_argmin_options o = {.iterations = (int64_t)number_option(L, 3, "iterations"),
                          .atol = number_option(L, 3, "atol"),
                          .rtol = number_option(L, 3, "rtol"),
                          .unchecked = flag_option(L, 3, "unchecked")};
   o.names = names_option(L, 3, &o.n_names);
   pl_value out[PL_NEWTON_OUTPUTS];
-  mark_line(L, b);
-  if (!pl_argmin(b->c, phi, &o, n, in, out)) fail_engine(L, b);
-  return push_solution(L, b, out);
+  bool solved = pl_argmin(q.b->c, q.body, &o, q.n, q.in, out);
+  return push_solution(L, q.b, solved, out);
 }
 
 void open_nonlinear(lua_State *L, binding *b, int table) {

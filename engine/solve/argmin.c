@@ -28,10 +28,6 @@ static double real_option(const pl_attr *attrs, int k) {
   return x;
 }
 
-static int argmin_results(const pl_attr *attrs) {
-  (void)attrs;
-  return 2;
-}
 static bool takes(const pl_body *b, const pl_body *like, int n_out) {
   if (b->n_in != like->n_in || b->n_out != n_out || b->n_in < 1) return false;
   for (int i = 0; i < b->n_in; i++)
@@ -316,25 +312,12 @@ PL_SAMPLE(argmin) {
 pl_op pl_ops_argmin[] = {
     {.name = "argmin_of",
      .formula = "u where phi(u, theta) is least",
-     .kind = PL_OPAQUE,
-     .inputs = -1,
-     .outputs = -1,
-     .internal = true,
-     .dtypes = PL_ANY,
-     .keeps = PL_KEEPS_ALL,
      .attrs = {{"both", PL_AS_OBJECT, true, 0},
                {"gradient", PL_AS_OBJECT, true, 0},
                {"hessian", PL_AS_OBJECT, true, 0},
                {"pattern", PL_AS_OBJECT, true, 0},
                {"options", PL_AS_INTS, true, 0},
                {"names", PL_AS_INTS, true, 0}},
-     .shape = argmin_shape,
-     .results = argmin_results,
-     .step = argmin_step,
-     .state_size = sizeof(argmin),
-     .stop = argmin_stop,
-     .vjp = argmin_vjp,
-     .jvp = argmin_jvp,
-     .sample = argmin_sample},
+     PL_IMPLICIT_ROW(argmin)},
     {0},
 };

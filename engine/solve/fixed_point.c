@@ -26,10 +26,6 @@ static double real_option(const pl_attr *attrs, int k) {
   return x;
 }
 
-static int fixed_results(const pl_attr *attrs) {
-  (void)attrs;
-  return 2;
-}
 static bool maps(const pl_body *g, const pl_body *b) {
   if (b->n_in != g->n_in || b->n_out != 1 || g->n_in < 1) return false;
   for (int i = 0; i < g->n_in; i++)
@@ -269,23 +265,10 @@ PL_SAMPLE(fixed) {
 pl_op pl_ops_fixed_point[] = {
     {.name = "fixed_point",
      .formula = "u with u = g(u, theta)",
-     .kind = PL_OPAQUE,
-     .inputs = -1,
-     .outputs = -1,
-     .internal = true,
-     .dtypes = PL_ANY,
-     .keeps = PL_KEEPS_ALL,
      .attrs = {{"g", PL_AS_OBJECT, true, 0},
                {"residual", PL_AS_OBJECT, true, 0},
                {"options", PL_AS_INTS, true, 0},
                {"names", PL_AS_INTS, true, 0}},
-     .shape = fixed_shape,
-     .results = fixed_results,
-     .step = fixed_step,
-     .state_size = sizeof(fixed),
-     .stop = fixed_stop,
-     .vjp = fixed_vjp,
-     .jvp = fixed_jvp,
-     .sample = fixed_sample},
+     PL_IMPLICIT_ROW(fixed)},
     {0},
 };

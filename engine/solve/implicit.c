@@ -285,6 +285,11 @@ PL_SAMPLE(reals) {
   return true;
 }
 
+int pl_implicit_results(const pl_attr *attrs) {
+  (void)attrs;
+  return PL_NEWTON_OUTPUTS;
+}
+
 pl_op pl_ops_implicit[] = {
     {.name = "if_converged",
      .formula = "x, where the record of a solve begins with 0; an error otherwise",

@@ -49,4 +49,12 @@ pl_body *pl_implicit_both(pl_context *c, pl_body *f, pl_body *diagonal);
 /* The plan of J + t I, which the caller releases. */
 pl_plan *pl_plan_shift(pl_context *c, pl_pattern *p);
 
+/* What the rows of such ops have in common; `stem` is the type of the state and begins the names of the functions.
+ * Inputs: where it starts, theta...; outputs: the solution and the record of the iteration. */
+int pl_implicit_results(const pl_attr *attrs);
+#define PL_IMPLICIT_ROW(stem)                                                                                \
+  .kind = PL_OPAQUE, .inputs = -1, .outputs = -1, .internal = true, .dtypes = PL_ANY, .keeps = PL_KEEPS_ALL, \
+  .shape = stem##_shape, .results = pl_implicit_results, .step = stem##_step, .state_size = sizeof(stem),    \
+  .stop = stem##_stop, .vjp = stem##_vjp, .jvp = stem##_jvp, .sample = stem##_sample
+
 #endif

@@ -38,11 +38,6 @@ static double real_option(const pl_attr *attrs, int k) {
   return x;
 }
 
-static int newton_results(const pl_attr *attrs) {
-  (void)attrs;
-  return PL_NEWTON_OUTPUTS;
-}
-
 static bool vector_body(const pl_body *b, int n_in, const pl_body *like) {
   if (b->n_in != n_in || b->n_out != 1) return false;
   for (int i = 0; i < like->n_in; i++)
@@ -609,25 +604,12 @@ PL_SAMPLE(newton) {
 pl_op pl_ops_newton[] = {
     {.name = "newton",
      .formula = "u with F(u, theta) = 0",
-     .kind = PL_OPAQUE,
-     .inputs = -1,
-     .outputs = -1,
-     .internal = true,
-     .dtypes = PL_ANY,
-     .keeps = PL_KEEPS_ALL,
      .attrs = {{"residual", PL_AS_OBJECT, true, 0},
                {"jacobian", PL_AS_OBJECT, true, 0},
                {"tangent", PL_AS_OBJECT, true, 0},
                {"pattern", PL_AS_OBJECT, true, 0},
                {"options", PL_AS_INTS, true, 0},
                {"names", PL_AS_INTS, true, 0}},
-     .shape = newton_shape,
-     .results = newton_results,
-     .step = newton_step,
-     .state_size = sizeof(newton),
-     .stop = newton_stop,
-     .vjp = newton_vjp,
-     .jvp = newton_jvp,
-     .sample = newton_sample},
+     PL_IMPLICIT_ROW(newton)},
     {0},
 };

@@ -22,11 +22,6 @@ enum { BRACKETED = 1, UNCHECKED = 2 };
 #define OPTION(attrs, k) ((attrs)[3].list[k])
 #define HAS(attrs, flag) ((OPTION(attrs, O_FLAGS) & (flag)) != 0)
 
-static int root_results(const pl_attr *attrs) {
-  (void)attrs;
-  return 2;
-}
-
 static bool like_f(const pl_body *f, const pl_body *b, int n_out) {
   if (b->n_in != f->n_in || b->n_out != n_out || f->n_in < 1) return false;
   for (int i = 0; i < f->n_in; i++)
@@ -342,23 +337,10 @@ PL_SAMPLE(root) {
 pl_op pl_ops_root[] = {
     {.name = "root",
      .formula = "y with f(y, theta) = 0, element by element",
-     .kind = PL_OPAQUE,
-     .inputs = -1,
-     .outputs = -1,
-     .internal = true,
-     .dtypes = PL_ANY,
-     .keeps = PL_KEEPS_ALL,
      .attrs = {{"f", PL_AS_OBJECT, true, 0},
                {"both", PL_AS_OBJECT, true, 0},
                {"diagonal", PL_AS_OBJECT, true, 0},
                {"options", PL_AS_INTS, true, 0}},
-     .shape = root_shape,
-     .results = root_results,
-     .step = root_step,
-     .state_size = sizeof(root),
-     .stop = root_stop,
-     .vjp = root_vjp,
-     .jvp = root_jvp,
-     .sample = root_sample},
+     PL_IMPLICIT_ROW(root)},
     {0},
 };
