@@ -189,36 +189,17 @@ typedef struct {
   const char *why;
 } candidate;
 
-/* Methods to try, the best first; how many. */
-static int candidates(pl_context *c, pl_pattern *p, const double *values, pl_solver asked, candidate *list) {
-  pl_solver method = asked & 0xff;
-  bool definite = asked & PL_SOLVER_DEFINITE, symmetric = definite || asked & PL_SOLVER_SYMMETRIC;
-  int n = 0;
-#ifndef PL_HAVE_GPL
-  if (method == PL_SOLVER_CHOLMOD || method == PL_SOLVER_LDL || method == PL_SOLVER_UMFPACK)
-    list[n++] = (candidate){PL_SOLVER_KLU, false, "this build has no CHOLMOD and UMFPACK"};
-  if (n) return n;
-#endif
-  const struct pl_symbolic *s = p->symbolic;
-  if (method != PL_SOLVER_AUTO) {
-    list[n++] = (candidate){method, definite, ""};
-    return n;
-  }
-  enum { SMALL = 16, MIDDLE = 100, DENSE = 1000, NARROW = 8, WIDE = 32, KLU_FLOPS = 50000000 };
-  double full = (double)p->nnz / p->rows / p->rows, band = (double)p->nnz / p->rows / (s->lower + s->upper + 1);
-  if (p->rows <= SMALL || (p->rows <= DENSE && full > (p->rows < MIDDLE ? 0.2 : 0.05)))
-    list[n++] = (candidate){PL_SOLVER_DENSE, definite, "it is small or full"};
-  else if (s->lower <= 1 && s->upper <= 1)
-    list[n++] = (candidate){PL_SOLVER_TRIDIAGONAL, definite, "it is tridiagonal"};
-  else if (s->lower <= (band > 0.5 ? WIDE : NARROW) && s->upper <= (band > 0.5 ? WIDE : NARROW))
-    list[n++] = (candidate){PL_SOLVER_BANDED, definite, "its band is narrow"};
-  if (n) return n;
+/* Methods to try, the best first; how many. Those for large matrices: */
 #ifdef PL_HAVE_GPL
-  if (definite) {
+static int large_candidates(pl_context *c, pl_pattern *p, const double *values, pl_solver asked, candidate *list) {
+  enum { KLU_FLOPS = 50000000 };
+  const struct pl_symbolic *s = p->symbolic;
+  bool symmetric = asked & PL_SOLVER_SYMMETRIC, positive = s->has_diagonal;
+  int n = 0;
+  if (asked & PL_SOLVER_DEFINITE) {
     list[n++] = (candidate){PL_SOLVER_CHOLMOD, true, "it is said to be definite"};
     return n;
   }
-  bool positive = s->has_diagonal, given = symmetric;
   if (!symmetric) {
     int32_t i, j;
     double x, y;
@@ -229,15 +210,35 @@ static int candidates(pl_context *c, pl_pattern *p, const double *values, pl_sol
       if (p->col[k] == i) positive = values[k] > 0;
   if (symmetric && positive)
     list[n++] = (candidate){PL_SOLVER_CHOLMOD, true, "it is symmetric with a positive diagonal"};
-  if (given) list[n++] = (candidate){PL_SOLVER_LDL, false, "it is said to be symmetric"};
+  if (asked & PL_SOLVER_SYMMETRIC) list[n++] = (candidate){PL_SOLVER_LDL, false, "it is said to be symmetric"};
   if (!pl_klu_analyse(c, p)) return 0;
-  if (p->symbolic->klu_symbolic->est_flops > KLU_FLOPS) {
-    list[n++] = (candidate){PL_SOLVER_UMFPACK, false, "it fills: dense kernels pay"};
-    return n;
-  }
-#endif
-  list[n++] = (candidate){PL_SOLVER_KLU, false, "its factors stay sparse"};
+  list[n++] = s->klu_symbolic->est_flops > KLU_FLOPS
+                  ? (candidate){PL_SOLVER_UMFPACK, false, "it fills: dense kernels pay"}
+                  : (candidate){PL_SOLVER_KLU, false, "its factors stay sparse"};
   return n;
+}
+#else
+static int large_candidates(pl_context *c, pl_pattern *p, const double *values, pl_solver asked, candidate *list) {
+  (void)c, (void)p, (void)values, (void)asked;
+  list[0] = (candidate){PL_SOLVER_KLU, false, "this build has no CHOLMOD and UMFPACK"};
+  return 1;
+}
+#endif
+static int candidates(pl_context *c, pl_pattern *p, const double *values, pl_solver asked, candidate *list) {
+  pl_solver method = asked & 0xff;
+  bool definite = asked & PL_SOLVER_DEFINITE;
+  if (method != PL_SOLVER_AUTO && !methods[method]) return large_candidates(c, p, values, asked, list);
+  enum { SMALL = 16, MIDDLE = 100, DENSE = 1000, NARROW = 8, WIDE = 32 };
+  const struct pl_symbolic *s = p->symbolic;
+  double full = (double)p->nnz / p->rows / p->rows, band = (double)p->nnz / p->rows / (s->lower + s->upper + 1);
+  if (method != PL_SOLVER_AUTO) list[0] = (candidate){method, definite, ""};
+  else if (p->rows <= SMALL || (p->rows <= DENSE && full > (p->rows < MIDDLE ? 0.2 : 0.05)))
+    list[0] = (candidate){PL_SOLVER_DENSE, definite, "it is small or full"};
+  else if (s->lower <= 1 && s->upper <= 1) list[0] = (candidate){PL_SOLVER_TRIDIAGONAL, definite, "it is tridiagonal"};
+  else if (s->lower <= (band > 0.5 ? WIDE : NARROW) && s->upper <= (band > 0.5 ? WIDE : NARROW))
+    list[0] = (candidate){PL_SOLVER_BANDED, definite, "its band is narrow"};
+  else return large_candidates(c, p, values, asked, list);
+  return 1;
 }
 
 static void destroy(pl_context *c, pl_resource *r) {
