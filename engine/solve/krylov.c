@@ -559,8 +559,9 @@ enum { DERIVED_TRANSPOSE = 96 };
 
 /* Kept by the body. */
 static pl_body *transposed(pl_context *c, pl_body *b) {
+  static const uint64_t key[] = {0};
   if (is_identity(b)) return b;
-  pl_derived *old = pl_derived_find(b, DERIVED_TRANSPOSE, 0, NULL);
+  pl_derived *old = pl_derived_find(b, DERIVED_TRANSPOSE, 1, key);
   if (old) return old->body;
   uint8_t need[PL_MAX_INPUTS] = {1}, given[] = {1};
   pl_derived *d = pl_body_vjp(c, b, need, given, NULL);
@@ -583,7 +584,7 @@ static pl_body *transposed(pl_context *c, pl_body *b) {
   pl_trace_abandon(c, t);
   pl_tape_free(c, t);
   if (!result) return NULL;
-  pl_derived *kept = pl_derived_keep(c, b, DERIVED_TRANSPOSE, 0, NULL, result, 0, NULL);
+  pl_derived *kept = pl_derived_keep(c, b, DERIVED_TRANSPOSE, 1, key, result, 0, NULL);
   return kept ? kept->body : NULL;
 }
 
@@ -781,10 +782,11 @@ static int sample_apply(pl_context *c, const pl_value *x, pl_value *out) {
   out[0] = PL_BINARY(add, c, out[0], PL_BINARY(mul, c, flip, pl_constant(c, PL_F64, 0.3)));
   return 1;
 }
-/* 4 x + d x + roll: not symmetric */
+/* (4 + d) x + d flip(x): not symmetric */
 static int sample_skew(pl_context *c, const pl_value *x, pl_value *out) {
-  pl_value ramp = pl_apply1(c, PL_OP(cumsum), 1, x, &PL_INT(0));
-  out[0] = PL_BINARY(add, c, PL_BINARY(mul, c, x[0], PL_BINARY(add, c, x[1], pl_constant(c, PL_F64, 4))), ramp);
+  pl_value flip = pl_call1(c, PL_OP(flip), x[0], &PL_INTS(-1, NULL));
+  out[0] = PL_BINARY(mul, c, x[0], PL_BINARY(add, c, x[1], pl_constant(c, PL_F64, 4)));
+  out[0] = PL_BINARY(add, c, out[0], PL_BINARY(mul, c, x[1], flip));
   return 1;
 }
 static int sample_scale(pl_context *c, const pl_value *x, pl_value *out) {

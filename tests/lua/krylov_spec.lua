@@ -133,6 +133,22 @@ describe("Krylov solves", function()
   end)
 end)
 
+describe("preconditioners", function()
+  it("are linear, their transposes transposes, and symmetric where the matrix is", function()
+    for _, kind in ipairs(kinds) do
+      for k, M in ipairs{laplace(30), kind ~= "ichol" and convection(30) or nil} do
+        local P = M:preconditioner(kind)
+        local r, q = rng:normal(900), rng:normal(900)
+        near(P*(2*r - q), 2*(P*r) - P*q, 1e-12)
+        local turned = core.sparse.precondition(P.resource, q, true)
+        near(pl.dot(P*r, q), pl.dot(r, turned), 1e-11)
+        if k == 1 then near(turned, P*q, 1e-11) end
+        near(pl.grad(function(x) return pl.dot(P*x, q) end)(r), turned, 0)
+      end
+    end
+  end)
+end)
+
 describe("derivatives of Krylov solves", function()
   local A, C = laplace(5), convection(5)
   local n = 25
