@@ -108,22 +108,4 @@ bool pl_qr_solve(pl_context *c, pl_resource *r, bool transpose, int64_t k, const
   cholmod_l_free_dense(&out, &f->common);
   return c->status == PL_OK;
 }
-#else
-static void none(pl_context *c) {
-  pl_error(c, PL_ERROR_STATE, "lstsq: this build has no SPQR (it is made without the GPL's libraries)");
-}
-pl_resource *pl_qr_factor(pl_context *c, pl_pattern *p, const double *values) {
-  (void)p, (void)values;
-  none(c);
-  return NULL;
-}
-bool pl_qr_solve(pl_context *c, pl_resource *r, bool transpose, int64_t k, const double *b, double *x) {
-  (void)r, (void)transpose, (void)k, (void)b, (void)x;
-  none(c);
-  return false;
-}
-pl_pattern *pl_qr_pattern(pl_resource *r) {
-  (void)r;
-  return NULL;
-}
 #endif
