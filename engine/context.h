@@ -77,9 +77,10 @@ struct pl_context {
   int64_t n_objects, objects_capacity;
   struct pl_memo *memo; /* plans of patterns (plan.c) */
   int64_t memo_hits, memo_misses;
-  int64_t analyses;               /* symbolic ones of direct solvers */
-  int64_t preconditioners;        /* how many were made */
-  struct pl_fft_plan *transforms; /* the latest first (fft.c) */
+  int64_t analyses;                 /* symbolic ones of direct solvers */
+  int64_t preconditioners;          /* how many were made */
+  struct pl_fft_plan *transforms;   /* the latest first (fft.c) */
+  const struct pl_fft_library *fft; /* whose transforms are taken; NULL: ours */
   char **sources;
   int n_sources;
 

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "../kernels/shapes.h"
+#include "fft_library.h"
 #include "schedule.h"
 
 /* How a plan goes about n numbers:
@@ -14,8 +15,9 @@
  * CHIRP   other n: a convolution with e^(i pi k^2/n), of smooth length (L. Bluestein, 1970)
  * HALVED  even n real numbers as n/2 complex ones
  * WIDENED odd n real numbers as complex ones
- * COSINE  by the transform of the n real numbers x_0, x_2, x_4 ... x_3, x_1 */
-typedef enum { PASSES, SPLIT, CHIRP, HALVED, WIDENED, COSINE } method;
+ * COSINE  by the transform of the n real numbers x_0, x_2, x_4 ... x_3, x_1
+ * GIVEN   complex or real numbers, to a library that the user chose (fft_library.h) */
+typedef enum { PASSES, SPLIT, CHIRP, HALVED, WIDENED, COSINE, GIVEN } method;
 
 enum {
   LONGEST = 8192, /* in passes: two buffers of that many numbers stay in L2, of 8 lines in L3 */
@@ -29,13 +31,15 @@ typedef struct pl_fft_plan {
   int64_t n;
   int64_t longest; /* in passes */
   method how;
-  bool wide;                   /* so long that threads share a line */
-  size_t bytes;                /* of all tables */
-  int64_t front, each;         /* scratch in reals: of a line; of a thread for a block of lines */
-  fourier_plan passes;         /* PASSES */
-  struct pl_fft_plan *a, *b;   /* of the parts */
-  void *table, *second;        /* SPLIT: twiddles of lanes and of blocks; CHIRP: chirp, its transform; else twiddles */
-  struct pl_fft_plan *earlier; /* in the context */
+  bool wide;                 /* so long that threads share a line */
+  size_t bytes;              /* of all tables */
+  int64_t front, each;       /* scratch in reals: of a line; of a thread for a block of lines */
+  fourier_plan passes;       /* PASSES */
+  struct pl_fft_plan *a, *b; /* of the parts */
+  void *table, *second;      /* SPLIT: twiddles of lanes and of blocks; CHIRP: chirp, its transform; else twiddles */
+  const pl_fft_library *library; /* NULL: none */
+  void *given[2];                /* GIVEN: its plans, forward and backward */
+  struct pl_fft_plan *earlier;   /* in the context */
 } plan;
 
 /* ---- tables ---- */
@@ -132,6 +136,8 @@ static void plan_free(pl_context *c, plan *f) {
     pl_memory_free(c, (void *)f->passes.root[i]);
     pl_memory_free(c, (void *)f->passes.spread[i]);
   }
+  for (int i = 0; i < 2; i++)
+    if (f->given[i]) f->library->free(f->dtype, f->given[i]);
   plan_free(c, f->a);
   plan_free(c, f->b);
   pl_memory_free(c, f->table);
@@ -147,6 +153,7 @@ static plan *plan_new(pl_context *c, pl_fft_kind kind, pl_dtype dtype, int64_t n
   f->dtype = dtype;
   f->n = n;
   f->longest = longest;
+  f->library = c->fft;
   if (make(c, f) && c->status == PL_OK) return f;
   plan_free(c, f);
   return NULL;
@@ -228,6 +235,77 @@ static void copy_complex(const task *t, lines x, lines y, int64_t count, int64_t
   copy(t, moved(t, x, 0, 1), moved(t, y, 0, 1), count, n);
 }
 
+/* ---- lines by a library ---- */
+
+/* How many lines go together: long ones alone, for the sake of scratch. */
+static int64_t block_of(const plan *f) { return f->wide || (f->library && f->n > LONGEST) ? 1 : FOURIER_LANES; }
+static int64_t given_row(int64_t n) { return (2 * n + 2 + 15) / 16 * 16; } /* whole cache lines */
+
+/* One line a plan, whatever stands beside it, so that bits depend on n alone. */
+static bool make_given(pl_context *c, plan *f) {
+  bool real = f->kind == PL_FFT_REAL;
+  f->how = GIVEN;
+  f->front = block_of(f) * (2 * given_row(f->n) + (real ? 2 * (f->n + FOURIER_LANES) : 0)) + 32;
+  f->bytes = 8 * (size_t)f->n * pl_dtype_size(f->dtype); /* a guess */
+  for (int i = 0; i < 2; i++)
+    if (!(f->given[i] = f->library->plan(f->dtype, real, i, f->n))) {
+      pl_error(c, PL_ERROR_MEMORY, "the library of Fourier transforms has no plan for %lld numbers", (long long)f->n);
+      return false;
+    }
+  return true;
+}
+static bool aligned(const task *t, const plan *f, lines x) {
+  size_t mask = f->library->alignment - 1;
+  return !((uintptr_t)x.p & mask) && !((size_t)(x.line * t->size) & mask);
+}
+static void run_given(const task *t, const plan *f, lines x, lines y, int64_t count, bool backward) {
+  for (int64_t l = 0; l < count; l++)
+    f->library->run(t->job.dtype, f->kind == PL_FFT_REAL, backward, f->given[backward], moved(t, x, l, 0).p,
+                    moved(t, y, l, 0).p);
+}
+static void weigh(const task *t, lines x, lines y, int64_t count, fourier_weigh_args a) {
+  for (int64_t l = 0; l < count; l++) {
+    a.x = moved(t, x, l, 0).p;
+    a.y = moved(t, y, l, 0).p;
+    STEP(t, fourier_weigh, &a, a.n);
+  }
+}
+/* Two blocks of lines in scratch, where the library takes them. */
+static void given_scratch(const task *t, const plan *f, int64_t count, char *front, lines *one, lines *two) {
+  *one = (lines){(char *)(((uintptr_t)front + 63) & ~(uintptr_t)63), given_row(f->n), 2};
+  *two = moved(t, *one, count, 0);
+}
+static void given_complex(const task *t, const plan *f, lines x, lines y, int64_t count, double scale, bool backward,
+                          char *front) {
+  lines one, two;
+  given_scratch(t, f, count, front, &one, &two);
+  bool from = x.step == 2 && aligned(t, f, x) && x.p != y.p, to = y.step == 2 && aligned(t, f, y);
+  if (!from) copy_complex(t, x, one, count, f->n);
+  if (to) two = y;
+  run_given(t, f, from ? x : one, two, count, backward);
+  if (scale != 1) weigh(t, two, two, count, (fourier_weigh_args){.n = f->n, .factor = scale});
+  if (!to) copy_complex(t, two, y, count, f->n);
+}
+/* As run_real. */
+static void given_real(const task *t, const plan *f, lines x, lines y, int64_t count, double scale, char *front) {
+  bool back = t->job.backward;
+  lines one, two;
+  given_scratch(t, f, count, front, &one, &two);
+  *(back ? &two.step : &one.step) = 1;
+  fourier_weigh_args a = {.n = f->n / 2 + 1,
+                          .ends = true,
+                          .last = f->n % 2 == 0,
+                          .factor = scale * (t->job.once ? 1 : 2) * (back ? 0.5 : 1),
+                          .edge = scale};
+  bool from = !back && aligned(t, f, x), to = aligned(t, f, y);
+  if (back) weigh(t, x, one, count, a);
+  else if (!from) copy(t, x, one, count, f->n);
+  if (to) two = y;
+  run_given(t, f, from ? x : one, two, count, back);
+  if (back && !to) copy(t, two, y, count, f->n);
+  if (!back && (!to || a.factor != 1 || a.edge != 1)) weigh(t, two, y, count, a);
+}
+
 /* ---- complex lines ---- */
 
 typedef struct {
@@ -274,6 +352,10 @@ static void run_complex(const task *t, const plan *f, lines x, lines y, int64_t 
                         char *front) {
   if (f->how == PASSES) {
     run_passes(t, f, x, backward, y, backward, count, scale, NULL);
+    return;
+  }
+  if (f->how == GIVEN) {
+    given_complex(t, f, x, y, count, scale, backward, front);
     return;
   }
   for (int64_t l = 0; l < count; l++) {
@@ -343,6 +425,10 @@ static int64_t groups(int64_t last) { return last / FOURIER_LANES + 1; }
 /* Contiguous lines of n reals (y: n/2 + 1 pairs), or back. */
 static void run_real(const task *t, const plan *f, lines x, lines y, int64_t count, double scale, char *front) {
   const pl_fft_job *j = &t->job;
+  if (f->how == GIVEN) {
+    given_real(t, f, x, y, count, scale, front);
+    return;
+  }
   bool halved = f->how == HALVED, back = j->backward;
   int64_t n = f->n, h = halved ? n / 2 : n, row = 2 * h;
   /* how often an inner frequency counts: a fold halves the sums that go forward */
@@ -434,7 +520,7 @@ static bool make_real(pl_context *c, plan *f) {
   f->a = part(c, f, PL_FFT_COMPLEX, n % 2 ? n : n / 2, LONGEST);
   f->table = reals(c, f, n + 2);
   if (!f->a || !f->table) return false;
-  f->front += (f->wide ? 1 : FOURIER_LANES) * (2 * (n + FOURIER_LANES) + (n % 2 ? 4 * n : 2 * n));
+  f->front += block_of(f) * (2 * (n + FOURIER_LANES) + (n % 2 ? 4 * n : 2 * n));
   for (int64_t k = 0; k <= n / 2 && !pl_interrupted(c); k++) set_root(f->table, f->dtype, k, k, n);
   return true;
 }
@@ -447,6 +533,7 @@ static bool make_cosine(pl_context *c, plan *f) {
   return true;
 }
 static bool make(pl_context *c, plan *f) {
+  if (f->library && f->kind != PL_FFT_COSINE) return make_given(c, f);
   if (f->kind == PL_FFT_REAL) return make_real(c, f);
   if (f->kind == PL_FFT_COSINE) return make_cosine(c, f);
   f->how = !is_smooth(f->n) ? CHIRP : f->n > f->longest ? SPLIT : PASSES;
@@ -463,7 +550,7 @@ void pl_fft_plans_free(pl_context *c) {
 /* The latest plan comes first; the oldest ones beyond the bounds go. */
 static const plan *plan_find(pl_context *c, pl_fft_kind kind, pl_dtype dtype, int64_t n) {
   plan **at = &c->transforms, *f;
-  while ((f = *at) && (f->kind != kind || f->dtype != dtype || f->n != n)) at = &f->earlier;
+  while ((f = *at) && (f->kind != kind || f->dtype != dtype || f->n != n || f->library != c->fft)) at = &f->earlier;
   if (f) *at = f->earlier;
   else if (!(f = plan_new(c, kind, dtype, n, LONGEST))) return NULL;
   f->earlier = c->transforms;
@@ -513,7 +600,7 @@ void pl_fft(pl_context *c, const pl_fft_job *job) {
             .job = *job,
             .level = omp_get_level(),
             .size = (int64_t)pl_dtype_size(job->dtype),
-            .lines = f->wide ? 1 : FOURIER_LANES,
+            .lines = block_of(f),
             .wide = f->wide};
   int64_t total =
       job->inner == 1 ? (job->outer + t.lines - 1) / t.lines : job->outer * ((job->inner + t.lines - 1) / t.lines);

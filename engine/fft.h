@@ -1,6 +1,6 @@
 /* fft.h: discrete Fourier transforms along the middle axis of {outer, n, inner}. Plans (factors and twiddles) stay with
- * the context, the latest ones. Bits depend on n and dtype alone: not on where a line stands, on the other lines or on
- * threads. */
+ * the context, the latest ones. Bits depend on n and dtype alone (and on the library, where the user chose one): not on
+ * where a line stands, on the other lines or on threads. */
 #ifndef PL_FFT_H
 #define PL_FFT_H
 

@@ -79,6 +79,10 @@ PL_API bool pl_interrupt_pending(const pl_context *c);  /* asked for and not yet
 PL_API bool pl_running(const pl_context *c);            /* is a program running (and a host's function in it)? */
 PL_API void pl_set_threads(pl_context *c, int threads); /* 0: as many as the machine has */
 PL_API int pl_threads(const pl_context *c);
+/* Who does Fourier transforms from now on, in programs compiled before, too: "own" (at first), or "fftw", a plugin that
+ * is looked for beside this library or where the environment variable PERILUNE_FFTW says; false, and the error set,
+ * where it is not there. Results are the same to rounding. */
+PL_API bool pl_fft_backend(pl_context *c, const char *name);
 /* Bytes of tensor data, resources and caches. The default budget is 80 % of RAM or of the cgroup's limit. */
 PL_API void pl_set_budget(pl_context *c, size_t bytes);
 PL_API size_t pl_budget(const pl_context *c);

@@ -496,6 +496,14 @@ PL_ROW_KERNEL(fourier_copy) {
   real *y = (real *)a.y + i*a.y_step;
   for (int64_t l = 0; l < a.count; l++) y[l*a.y_line] = x[l*a.x_line];
 }
+
+PL_ROW_KERNEL(fourier_weigh) {
+  const int end = a.ends && (i == 0 || (a.last && i == a.n - 1));
+  const real *x = (const real *)a.x + 2*i, factor = (real)(end ? a.edge : a.factor);
+  real *y = (real *)a.y + 2*i;
+  y[0] = x[0]*factor;
+  y[1] = end ? 0 : x[1]*factor;
+}
 #endif
 
 #if PL_FLOATING

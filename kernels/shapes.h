@@ -232,6 +232,14 @@ typedef struct {
   int64_t y_line, y_step, count;
 } fourier_copy_args;
 
+/* y_i = factor x_i, complex, i < n; but x_0, and x_(n-1) where `last`, are real and times `edge` where `ends` */
+typedef struct {
+  const void *x;
+  void *y;
+  int64_t n, ends, last;
+  double factor, edge;
+} fourier_weigh_args;
+
 /* y_i = x_i z_i, complex; sign -1: x_i times the conjugate of z_i */
 typedef struct {
   const void *x, *z;

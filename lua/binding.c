@@ -771,6 +771,11 @@ static int threads(lua_State *L) {
   if (!lua_isnoneornil(L, 1)) pl_set_threads(b->c, (int)check_integer(L, 1, "threads"));
   return lua_pushnumber(L, pl_threads(b->c)), 1;
 }
+static int fft_backend(lua_State *L) {
+  binding *b = binding_of(L);
+  if (!pl_fft_backend(b->c, luaL_checkstring(L, 1))) fail_engine(L, b);
+  return 0;
+}
 
 /* core.op_help(name) -> {formula, shapes, derivative, accuracy, source, attributes}; core.ops() -> names */
 static int op_help(lua_State *L) {
@@ -944,6 +949,7 @@ __attribute__((visibility("default"))) int luaopen_perilune(lua_State *L) {
                                          {"memory", memory},
                                          {"set_budget", set_budget},
                                          {"threads", threads},
+                                         {"fft_backend", fft_backend},
                                          {"op_help", op_help},
                                          {"ops", op_names},
                                          {"is_failed_solve", is_failed_solve},

@@ -219,7 +219,7 @@ function pl.printf(format, ...)
   io.stdout:write(text)
 end
 
-local settings = {dtype = "f64", threads = core.threads(), seed = 0}
+local settings = {dtype = "f64", threads = core.threads(), seed = 0, fft = "own"}
 local setters = {
   dtype = function(x)
     if x ~= "f64" and x ~= "f32" then core.fail("the default dtype is f64 or f32") end
@@ -227,6 +227,7 @@ local setters = {
   end,
   threads = function(x) core.threads(x) end,
   seed = function() end,
+  fft = function(x) core.fft_backend(tostring(x)) end,
   device = function(x) if x ~= "cpu" then core.fail(("there is no device %s here; there is cpu"):format(tostring(x))) end end,
 }
 settings.device = "cpu"
@@ -234,14 +235,16 @@ settings.device = "cpu"
 local function apply(options, what)
   local old = {}
   for key, value in pairs(options) do
-    if not setters[key] then core.fail(("%s has no setting '%s'; it has device, dtype, seed, threads"):format(what, tostring(key))) end
+    if not setters[key] then core.fail(("%s has no setting '%s'; it has device, dtype, fft, seed, threads"):format(what, tostring(key))) end
     setters[key](value)
     old[key], settings[key] = settings[key], value
   end
   return old
 end
 
---- Sets defaults: dtype of what is made from numbers, threads, seed, device. Without arguments, returns them.
+--- Sets defaults: dtype of what is made from numbers, threads, seed, device, fft. Without arguments, returns them. fft says who does Fourier
+--- transforms: "own" (the default), or "fftw", a plugin built where FFTW is installed, faster for some short lengths, the same to rounding. It
+--- holds for what runs after it, functions compiled before it too.
 function pl.default(options)
   if options then apply(options, "default") end
   local copy = {}

@@ -231,6 +231,96 @@ describe("gradients", function()
   end)
 end)
 
+describe("FFTW by choice", function()
+  local function by(backend, f, ...)
+    local args = {...}
+    return pl.with({fft = backend}, function() return f(unpack(args)) end)
+  end
+  local installed = pcall(by, "fftw", function() end)
+
+  if installed then
+    it("agrees with our transforms, for any length, kind, norm, axis and batch", function()
+      for dtype, tolerance in pairs{f64 = 1e-14, f32 = 1e-6} do
+        for _, n in ipairs{1, 2, 3, 8, 45, 59, 1000, 1009, 1024, 9000} do
+          for _, m in ipairs{1, 11} do
+            local x = noise{n, m, 2}:to(dtype)
+            local r, half = pl.real(x), pl.rfft(pl.real(x), {axis = 1})
+            local cases = {
+              {pl.fft, x, {axis = 1}}, {pl.fft, pl.transpose(x, {2, 1, 3})}, {pl.ifft, x, {axis = 1}}, {pl.fft2, x, {ortho = true}},
+              {pl.rfft, r, {axis = 1}}, {pl.rfft, pl.transpose(r)}, {pl.rfft2, r}, {pl.irfft, half, {axis = 1, n = n}},
+              {pl.irfft, pl.transpose(half, {2, 1, 3}), n}, {pl.dct, r, {axis = 1}}, {pl.idct, pl.transpose(r)}, {pl.dst, r, {axis = 1, type = 3}},
+            }
+            for k, case in ipairs(cases) do
+              local own, other = case[1](unpack(case, 2)), by("fftw", unpack(case))
+              assert.are.same(own.shape, other.shape)
+              assert.are.equal(dtype, other.dtype)
+              local size, off = pl.max(pl.abs(own)):item(), pl.max(pl.abs(own - other)):item()
+              assert.is_true(off <= tolerance*size, ("case %d of {%d, %d} in %s: off by %g of %g"):format(k, n, m, dtype, off, size))
+            end
+          end
+        end
+      end
+    end)
+
+    it("gives the same bits alone, in a batch, along any axis, on any number of threads", function()
+      for _, dtype in ipairs{"f64", "f32"} do
+        for _, n in ipairs{59, 100, 1024, 9001} do
+          local x = noise{n, 11, 2}:to(dtype)
+          local rows = pl.transpose(x, {2, 1, 3})
+          local y, real = by("fftw", pl.fft, x, {axis = 1}), by("fftw", pl.rfft, pl.real(rows))
+          for threads = 1, 3 do
+            pl.with({threads = threads, fft = "fftw"}, function()
+              same(pl.transpose(pl.fft(rows), {2, 1, 3}), y)
+              same(pl.rfft(pl.real(rows)), real)
+              same(pl.fft(rows(9, ":", ":")), y(":", 9, ":"))
+              same(pl.rfft(pl.real(x), {axis = 1})(":", 9, ":"), real(9, ":", ":"))
+              same(pl.irfft(real, n)(9, ":"), pl.irfft(real(9, ":", ":"), n))
+            end)
+          end
+        end
+      end
+    end)
+
+    it("has our gradients, and holds for functions compiled before", function()
+      local function f(v) return pl.sum(pl.tanh(pl.irfft(pl.rfft(v)^2, 9))*pl.dct(v)) end
+      local x = noise{9}
+      local compiled = pl.compile(f)
+      local value, g = compiled(x):item(), pl.grad(compiled)(x)
+      pl.with({fft = "fftw"}, function()
+        pl.check_grad(f, x)
+        near(compiled(x):item(), value, 1e-13)
+        near(pl.grad(compiled)(x), g, 1e-13)
+      end)
+      assert.are.equal("own", pl.default().fft)
+      assert.are.equal(value, compiled(x):item())
+    end)
+
+    it("runs when it is chosen: other bits than ours", function()
+      local x = noise{1024, 2}
+      assert.is_false(by("fftw", pl.fft, x):bytes() == pl.fft(x):bytes())
+    end)
+  else
+    it("says what to do where it is not there", function()
+      fails("install FFTW (Debian: libfftw3-dev), configure with PERILUNE_GPL=ON and build again", by, "fftw", pl.fft, noise{4, 2})
+    end)
+  end
+
+  it("is looked for where PERILUNE_FFTW says", function()
+    local ffi = require "ffi"
+    ffi.cdef "int setenv(const char *, const char *, int); int unsetenv(const char *);"
+    local before = os.getenv "PERILUNE_FFTW"
+    ffi.C.setenv("PERILUNE_FFTW", "/nowhere/perilune_fftw.so", 1)
+    local ok, message = pcall(fails, "fftw cannot be opened (/nowhere/perilune_fftw.so", by, "fftw", pl.fft, noise{4, 2})
+    if before then ffi.C.setenv("PERILUNE_FFTW", before, 1) else ffi.C.unsetenv "PERILUNE_FFTW" end
+    assert.is_true(ok, message)
+    assert.are.equal("own", pl.default().fft)
+  end)
+
+  it("is one of two", function()
+    fails('Fourier transforms are "own" or by "fftw", not by "mkl"', pl.default, {fft = "mkl"})
+  end)
+end)
+
 describe("bad input", function()
   local z = pl.zeros(3, 4, 2)
   it("is an error that says what is wrong", function()
