@@ -243,7 +243,7 @@ local function apply(options, what)
 end
 
 --- Sets defaults: dtype of what is made from numbers, threads, seed, device, fft. Without arguments, returns them. fft says who does Fourier
---- transforms: "own" (the default), or "fftw", a plugin built where FFTW is installed, faster for some short lengths, the same to rounding. It
+--- transforms: "own" (the default), or "fftw", a plugin built where FFTW is installed, faster for some lengths and slower for most long ones, the same to rounding. It
 --- holds for what runs after it, functions compiled before it too.
 function pl.default(options)
   if options then apply(options, "default") end

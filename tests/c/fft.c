@@ -85,8 +85,7 @@ static void accuracy(void **state) {
 }
 
 /* Every allocation fails in turn, every question whether to stop is answered with yes: an error, and no harm. */
-static void faults(void **state) {
-  (void)state;
+static void faults_of(const char *backend) {
   static const struct {
     const char *op;
     int64_t n;
@@ -97,6 +96,7 @@ static void faults(void **state) {
       for (int k = 0; !done; k++) {
         pl_context *c = pl_context_new();
         pl_value x = pairs(c, PL_F64, cases[i].n);
+        assert_true(pl_fft_backend(c, backend));
         if (what) atomic_store(&c->interrupted, -1 - k);
         else c->fail_after = k;
         pl_value y = pl_apply1(c, pl_op_find(cases[i].op), 1, &x,
@@ -113,6 +113,15 @@ static void faults(void **state) {
         if (what && k > 60) break; /* long ones ask often */
       }
     }
+}
+
+static void faults(void **state) {
+  (void)state;
+  faults_of("own");
+  pl_context *c = pl_context_new();
+  bool installed = pl_fft_backend(c, "fftw");
+  pl_context_free(c);
+  if (installed) faults_of("fftw");
 }
 
 /* Plans are kept, and not without bounds. */
