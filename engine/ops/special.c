@@ -1,5 +1,7 @@
 /* special.c: special functions, elementwise: gamma's kin and the incomplete ones. Their kernels compute in double
  * precision whatever the dtype. */
+#include <math.h>
+
 #include "elementwise.h"
 
 PARTIAL(lgamma) {
@@ -194,7 +196,7 @@ PARTIAL(exp1) {
 }
 PARTIAL(expn) {
   UNUSED;
-  return CALL1(neg, pl_call1(c, PL_OP(expint), X, &PL_INT((int64_t)attrs[0].r - 1)));
+  return CALL1(neg, pl_call1(c, PL_OP(expint), X, &PL_INT((int64_t)fmax(-1, fmin(attrs[0].r - 1, 1e15)))));
 }
 PARTIAL(expi) {
   UNUSED;

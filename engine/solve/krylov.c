@@ -752,8 +752,8 @@ bool pl_krylov(pl_context *c, const pl_krylov_system *s, pl_value b, pl_value st
   bool ok = false;
   if (m) {
     pl_value args[PL_MAX_INPUTS] = {b, started ? start : pl_zeros_of(c, x)};
-    memcpy(args + 2, s->theta, (size_t)s->n_theta * sizeof *args);
-    memcpy(args + 2 + s->n_theta, s->phi, (size_t)s->n_phi * sizeof *args);
+    for (int i = 0; i < s->n_theta; i++) args[2 + i] = s->theta[i];
+    for (int i = 0; i < s->n_phi; i++) args[2 + s->n_theta + i] = s->phi[i];
     int64_t limit = 10 * (int64_t)x->shape[0];
     limit = limit < 100 ? 100 : limit > 10000 ? 10000 : limit;
     int64_t list[N_OPTIONS] = {[O_METHOD] = o.method,
