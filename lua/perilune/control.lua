@@ -1,6 +1,7 @@
 -- Loops and branches as programs: scan, while_loop, cond, checkpoint. The functions given are traced once a call: only shapes
 -- exist while they run.
 local core = require "perilune.core"
+local check_options = require("perilune.options").check
 local tree = require "perilune.tree"
 local rng = require "perilune.rng"
 local program = core.program
@@ -119,19 +120,7 @@ local function bytes_of(x, what)
   return tonumber(number)*units[unit]
 end
 
-local function check_options(options, valid, what)
-  if options ~= nil and type(options) ~= "table" then core.fail(("%s: the options are a table, not %s"):format(what, type(options))) end
-  for key in pairs(options or {}) do
-    if not valid[key] then
-      local names = {}
-      for name in pairs(valid) do names[#names + 1] = name end
-      table.sort(names)
-      core.fail(("%s has no option '%s'; it has %s"):format(what, tostring(key), table.concat(names, ", ")))
-    end
-  end
-  return options or {}
-end
-control.check_options, control.bytes_of, control.check_function = check_options, bytes_of, check_function
+control.bytes_of, control.check_function = bytes_of, check_function
 
 -- ---- scan ----
 

@@ -2,6 +2,7 @@
 -- function (only shapes exist while it runs: no `if` on values), split its tangent program into what is computed once and what
 -- every product repeats, and push or pull many seeds by one scan.
 local core = require "perilune.core"
+local check_options = require("perilune.options").check
 local tree = require "perilune.tree"
 local control = require "perilune.control"
 local derivative = require "perilune.derivative"
@@ -9,7 +10,7 @@ local program = core.program
 
 local jacobian = {}
 local is_tensor = core.is_tensor
-local tensors, part, check_options = control.tensors, control.part, control.check_options
+local tensors, part = control.tensors, control.part
 
 local function shape_text(t) return "{" .. table.concat(t.shape, ", ") .. "}" end
 

@@ -1,6 +1,7 @@
 -- Nonlinear equations and minima found by iteration, which is never recorded: derivatives are those of the implicit function at
 -- the solution. The functions given are traced once a call: only shapes exist while they run.
 local core = require "perilune.core"
+local check_options = require("perilune.options").check
 local tree = require "perilune.tree"
 local control = require "perilune.control"
 local program = core.program
@@ -182,7 +183,7 @@ local newton_options = {iterations = true, atol = true, rtol = true, line_search
   continuation = true, check = true}
 
 local function read_newton(options, what)
-  options = control.check_options(options, newton_options, what)
+  options = check_options(options, newton_options, what)
   local o = {
     iterations = check_whole(options, what, "iterations", 50),
     atol = check_number(options, what, "atol", 1e-12),
@@ -317,7 +318,7 @@ local root_options = {iterations = true, rtol = true, check = true}
 ---@return table report  converged, iterations, residual (the largest), evaluations
 function nonlinear.root(f, where, options)
   control.check_function(f, "root")
-  options = control.check_options(options, root_options, "root")
+  options = check_options(options, root_options, "root")
   local bracket = type(where) == "table" and where
   if bracket and (#bracket ~= 2 or next(bracket, 2)) or where == nil then core.fail "root needs a bracket {lo, hi} or a start" end
   local o = {iterations = check_whole(options, "root", "iterations", 100), rtol = check_number(options, "root", "rtol", 2^-50),
@@ -374,7 +375,7 @@ local fixed_options = {anderson = true, damping = true, rtol = true, atol = true
 ---@return table report  converged, iterations, residual, history, evaluations, message
 function nonlinear.fixed_point(g, start, options)
   control.check_function(g, "fixed_point")
-  options = control.check_options(options, fixed_options, "fixed_point")
+  options = check_options(options, fixed_options, "fixed_point")
   local o = numbers(options, "fixed_point", {anderson = 5, damping = 1, rtol = 1e-12, atol = 1e-14, iterations = 200})
   o.krylov = choice(options, "fixed_point", "jacobian", {krylov = true}, false)
   if o.anderson > 50 then core.fail(("fixed_point: anderson is at most 50, not %s"):format(o.anderson)) end
@@ -410,7 +411,7 @@ local argmin_options = {rtol = true, atol = true, iterations = true, check = tru
 function nonlinear.argmin(phi, start, options)
   if type(phi) ~= "function" and is_tensor(phi) then return core.argmin(phi, start) end
   control.check_function(phi, "argmin")
-  options = control.check_options(options, argmin_options, "argmin")
+  options = check_options(options, argmin_options, "argmin")
   local o = numbers(options, "argmin", {rtol = 1e-10, atol = 1e-12, iterations = 100})
   local u = unknowns(start, "argmin")
   o.names = names_of(u.leaves, u.parts)

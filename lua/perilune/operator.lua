@@ -1,5 +1,6 @@
 -- Linear operators that are programs, and Krylov solves with them. A sparse matrix is one too.
 local core = require "perilune.core"
+local check_options = require("perilune.options").check
 local control = require "perilune.control"
 local program, S = core.program, core.sparse
 local is_tensor = core.is_tensor
@@ -75,7 +76,7 @@ function operator.iterates(options)
 end
 
 local function check(options)
-  options = control.check_options(options, solve_options, "solve with a Krylov method")
+  options = check_options(options, solve_options, "solve with a Krylov method")
   for name, least in pairs{rtol = 0, atol = 0, iterations = 1, restart = 1} do
     local v = options[name]
     local fine = v == nil or least == 1 and whole(v, 1) or least == 0 and type(v) == "number" and v >= 0 and v < math.huge
@@ -160,7 +161,7 @@ function operator.preconditioner(a, kind, options)
   if not kinds[kind] then
     core.fail(("there is no preconditioner %s: it is jacobi, ilu, ichol, multigrid, hypre, or a function r -> z"):format(tostring(kind)))
   end
-  options = control.check_options(options, kind == "multigrid" and {vectors = true, block = true, strength = true, degree = true} or {},
+  options = check_options(options, kind == "multigrid" and {vectors = true, block = true, strength = true, degree = true} or {},
     "preconditioner " .. kind)
   if options.block ~= nil and not whole(options.block, 1) then core.fail "multigrid: block is a whole number, 1 or more" end
   if options.degree ~= nil and not whole(options.degree, 1) then core.fail "multigrid: degree is a whole number, 1 to 20" end
@@ -185,7 +186,7 @@ local fields = {size = true, apply = true, transpose = true, symmetric = true, d
 --- program, symmetric = true, definite = true: symmetric positive definite}
 ---@return table
 function operator.operator(spec)
-  spec = control.check_options(spec, fields, "operator")
+  spec = check_options(spec, fields, "operator")
   local size = spec.size
   if type(size) == "number" then size = {size, size} end
   if type(size) ~= "table" or not whole(size[1], 0) or not whole(size[2], 0) then

@@ -1,5 +1,6 @@
 -- Solves with sparse matrices: methods of a sparse matrix, and factors.
 local core = require "perilune.core"
+local check_options = require("perilune.options").check
 local operator = require "perilune.operator"
 local S = core.sparse
 
@@ -7,19 +8,6 @@ local methods = {}
 
 local Factor = {__name = "matrix factor"}
 Factor.__index = Factor
-
-local function check_options(options, valid, what)
-  if options ~= nil and type(options) ~= "table" then core.fail(("%s: options are a table, not a %s"):format(what, type(options))) end
-  for key in pairs(options or {}) do
-    if not valid[key] then
-      local names = {}
-      for name in pairs(valid) do names[#names + 1] = name end
-      table.sort(names)
-      core.fail(("%s has no option '%s'; it has %s"):format(what, tostring(key), table.concat(names, ", ")))
-    end
-  end
-  return options or {}
-end
 
 local factor_options = {definite = true, symmetric = true, method = true}
 local solve_options = {definite = true, symmetric = true, method = true, transpose = true, fixed = true, value = true, nullspace = true}

@@ -1,6 +1,7 @@
 -- Sparse matrices: a pattern and a vector of values, which is a tensor like any other. Indices are 1-based. A.T is kept as what it
 -- is the transpose of, until its entries are asked for: A.T*x needs none of them.
 local core = require "perilune.core"
+local check_options = require("perilune.options").check
 local operator = require "perilune.operator"
 local S = core.sparse
 
@@ -97,18 +98,6 @@ end
 ---@return table
 function sparse.eye(n, m)
   return sparse.diags({1}, {0}, {n, m or n})
-end
-
-local function check_options(options, known, what)
-  for key in pairs(options or {}) do
-    if not known[key] then
-      local names = {}
-      for name in pairs(known) do names[#names + 1] = name end
-      table.sort(names)
-      core.fail(("%s has no option '%s'; it has %s"):format(what, tostring(key), table.concat(names, ", ")))
-    end
-  end
-  return options or {}
 end
 
 --- The sparse matrix of a dense one. Its entries are those above the tolerance in absolute value, which cannot be known while a
