@@ -166,15 +166,11 @@ static bool read_coordinates(reader *r, pl_sparse *a) {
   entries e = {NULL, NULL, NULL, 0, 0};
   bool ok = read_sizes(r, 3, size) && read_entries(r, size, &e);
   if (ok) {
-    bool alone = pl_owns(c);
-    if (alone) pl_scope_begin(c);
+    bool alone = pl_temporaries_begin(c);
     pl_value i = pl_tensor(c, PL_I64, 1, &e.n, e.i), j = pl_tensor(c, PL_I64, 1, &e.n, e.j),
              v = pl_tensor(c, PL_F64, 1, &e.n, e.v);
     *a = pl_sparse_triplets(c, i, j, v, size[0], size[1]);
-    if (alone) {
-      if (a->pattern) pl_retain(c, a->values);
-      pl_scope_end(c);
-    }
+    pl_temporaries_end(c, alone, a->pattern ? a->values : PL_NONE);
   }
   pl_memory_free(c, e.i);
   pl_memory_free(c, e.j);

@@ -139,6 +139,18 @@ pl_value pl_chain(pl_context *c, pl_value g, pl_value d) {
   return PL_BINARY(chain, c, g, d);
 }
 
+bool pl_temporaries_begin(pl_context *c) {
+  bool alone = !c->scope;
+  if (alone) pl_scope_begin(c);
+  return alone;
+}
+pl_value pl_temporaries_end(pl_context *c, bool began, pl_value v) {
+  if (!began) return v;
+  if (v != PL_NONE) pl_retain(c, v);
+  pl_scope_end(c);
+  return v;
+}
+
 pl_value pl_like(pl_context *c, pl_value x, double number) {
   pl_slot *s = pl_slot_get(c, x);
   return s ? pl_constant(c, (pl_dtype)s->dtype, number) : PL_NONE;

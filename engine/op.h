@@ -188,6 +188,10 @@ pl_value pl_call3(pl_context *c, const pl_op *op, pl_value x, pl_value y, pl_val
 #define PL_BINARY(name, c, x, y) pl_call2(c, PL_OP(name), x, y, NULL)
 #define PL_WHERE(c, mask, x, z) pl_call3(c, PL_OP(where), mask, x, z, NULL)
 
+/* Between these two, outside recordings, temporaries die; the result v is kept. */
+bool pl_temporaries_begin(pl_context *c);
+pl_value pl_temporaries_end(pl_context *c, bool began, pl_value v);
+
 pl_value pl_plus(pl_context *c, pl_value x, pl_value y);             /* either may be PL_ZERO */
 pl_value pl_minus(pl_context *c, pl_value x, pl_value y);            /* either may be PL_ZERO */
 pl_value pl_negative(pl_context *c, pl_value x);                     /* PL_ZERO stays */

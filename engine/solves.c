@@ -31,19 +31,6 @@ pl_value pl_sparse_logdet(pl_context *c, pl_value factor, pl_sparse a, pl_value 
   return out[0];
 }
 
-/* Temporaries die, outside recordings. */
-static bool begin(pl_context *c) {
-  bool alone = !c->scope;
-  if (alone) pl_scope_begin(c);
-  return alone;
-}
-static pl_value end(pl_context *c, bool alone, pl_value v) {
-  if (!alone) return v;
-  if (v != PL_NONE) pl_retain(c, v);
-  pl_scope_end(c);
-  return v;
-}
-
 /* Is b {n} or {n, k} for a square A? */
 static bool fits(pl_context *c, pl_sparse a, pl_value b, pl_info *info) {
   if (!pl_describe(c, b, info)) return false;
@@ -81,7 +68,7 @@ pl_value pl_sparse_solve_fixed(pl_context *c, pl_sparse a, pl_value b, pl_value 
              (long long)list.count, PATTERN(a)->rows, PATTERN(a)->cols);
     return PL_NONE;
   }
-  bool alone = begin(c);
+  bool alone = pl_temporaries_begin(c);
   pl_attr axis = PL_INT(0);
   if (list.dtype == PL_BOOL) fixed = pl_call1(c, PL_OP(nonzero), fixed, NULL);
   pl_sparse ff, fc;
@@ -104,7 +91,7 @@ pl_value pl_sparse_solve_fixed(pl_context *c, pl_sparse a, pl_value b, pl_value 
     pl_object_release(ff.pattern);
     pl_object_release(fc.pattern);
   }
-  return end(c, alone, x);
+  return pl_temporaries_end(c, alone, x);
 }
 
 /* ---- null spaces ---- */
@@ -189,7 +176,7 @@ pl_value pl_sparse_solve_null(pl_context *c, pl_sparse a, pl_value b, pl_value n
   pl_info rhs;
   if (!fits(c, a, b, &rhs)) return PL_NONE;
   int64_t n = PATTERN(a)->rows, rows[MOST_NULL], k;
-  bool alone = begin(c);
+  bool alone = pl_temporaries_begin(c);
   pl_value q = basis(c, n, null, &k, rows), x = PL_NONE;
   if (q != PL_NONE) {
     b = pl_reshape_to(c, pl_cast(c, b, PL_F64), 2, (int64_t[]){n, rhs.rank == 2 ? rhs.shape[1] : 1});
@@ -197,20 +184,20 @@ pl_value pl_sparse_solve_null(pl_context *c, pl_sparse a, pl_value b, pl_value n
     x = pl_sparse_solve_fixed(c, a, b, pl_tensor(c, PL_I64, 1, &k, rows), PL_NONE, method, false);
     x = pl_reshape_to(c, without(c, q, x), rhs.rank, rhs.shape);
   }
-  return end(c, alone, x);
+  return pl_temporaries_end(c, alone, x);
 }
 
 /* ---- least squares ---- */
 
 pl_value pl_sparse_lstsq(pl_context *c, pl_sparse a, pl_value b) {
-  bool alone = begin(c), wide = PATTERN(a)->rows < PATTERN(a)->cols;
+  bool alone = pl_temporaries_begin(c), wide = PATTERN(a)->rows < PATTERN(a)->cols;
   pl_sparse tall = wide ? pl_sparse_transpose(c, a) : a;
   pl_value x = PL_NONE;
   if (tall.pattern)
     x = pl_call3(c, PL_OP(sparse_qr_solve), pl_call1(c, PL_OP(sparse_qr), tall.values, &PL_OBJECT(tall.pattern)),
                  tall.values, b, (pl_attr[]){PL_OBJECT(tall.pattern), PL_INT(wide)});
   if (wide) pl_object_release(tall.pattern);
-  return end(c, alone, x);
+  return pl_temporaries_end(c, alone, x);
 }
 
 /* ---- eigenvalues ---- */
@@ -238,7 +225,7 @@ bool pl_sparse_eigsh(pl_context *c, pl_sparse a, pl_sparse m, int64_t k, int whi
     pl_error(c, PL_ERROR_SHAPE, "eigsh: the matrix {%d, %d} is not square", PATTERN(a)->rows, PATTERN(a)->cols);
     return false;
   }
-  bool alone = begin(c), own = !m.pattern;
+  bool alone = pl_temporaries_begin(c), own = !m.pattern;
   if (own) m = identity(c, PATTERN(a)->rows);
   pl_sparse wide = m.pattern ? widened(c, a, m) : m, mass = wide.pattern ? widened(c, m, a) : wide; /* or none */
   if (mass.pattern)
@@ -250,7 +237,7 @@ bool pl_sparse_eigsh(pl_context *c, pl_sparse a, pl_sparse m, int64_t k, int whi
   pl_object_release(mass.pattern);
   if (own) pl_object_release(m.pattern);
   if (alone && out[1] != PL_NONE) pl_retain(c, out[1]);
-  *w = end(c, alone, out[0]);
+  *w = pl_temporaries_end(c, alone, out[0]);
   *v = out[1];
   return *w != PL_NONE;
 }

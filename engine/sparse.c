@@ -56,19 +56,6 @@ static pl_sparse finish(pl_context *c, pl_plan *plan, pl_value values) {
   return r;
 }
 
-/* Makes values with temporaries that die, outside recordings. */
-static bool begin(pl_context *c) {
-  bool alone = !c->scope;
-  if (alone) pl_scope_begin(c);
-  return alone;
-}
-static pl_value end(pl_context *c, bool alone, pl_value v) {
-  if (!alone) return v;
-  if (v != PL_NONE) pl_retain(c, v);
-  pl_scope_end(c);
-  return v;
-}
-
 static pl_value scatter(pl_context *c, pl_value base, pl_value map, pl_value v) {
   return pl_call3(c, PL_OP(add_at), base, map, v, &PL_INT(0));
 }
@@ -94,7 +81,7 @@ pl_sparse pl_sparse_triplets(pl_context *c, pl_value i, pl_value j, pl_value v, 
   if (!p) return none;
   pl_info info;
   int64_t n = pl_slot_get(c, p->map_a)->count;
-  bool alone = begin(c);
+  bool alone = pl_temporaries_begin(c);
   pl_value values = PL_NONE;
   if (pl_describe(c, v, &info)) {
     if (info.rank == 0) v = pl_call1(c, PL_OP(broadcast_to), v, &PL_INTS(1, &n));
@@ -103,7 +90,7 @@ pl_sparse pl_sparse_triplets(pl_context *c, pl_value i, pl_value j, pl_value v, 
     if (info.dtype > PL_F32) v = pl_cast(c, v, PL_F64);
     values = scatter(c, zeros(c, p->out->nnz, v), p->map_a, v);
   }
-  return finish(c, p, end(c, alone, values));
+  return finish(c, p, pl_temporaries_end(c, alone, values));
 }
 
 /* The same pattern with other values. */
@@ -117,11 +104,11 @@ pl_sparse pl_sparse_add(pl_context *c, pl_sparse a, pl_sparse b) {
   if (a.pattern == b.pattern) return with_values(a, PL_BINARY(add, c, a.values, b.values));
   pl_plan *p = pl_plan_get(c, PL_PLAN_SUM, PATTERN(a), PATTERN(b));
   if (!p) return none;
-  bool alone = begin(c);
+  bool alone = pl_temporaries_begin(c);
   pl_dtype dtype = pl_dtype_of(c, a.values) == PL_F32 && pl_dtype_of(c, b.values) == PL_F32 ? PL_F32 : PL_F64;
   pl_value va = pl_cast(c, a.values, dtype), vb = pl_cast(c, b.values, dtype);
   pl_value v = scatter(c, scatter(c, zeros(c, p->out->nnz, va), p->map_a, va), p->map_b, vb);
-  return finish(c, p, end(c, alone, v));
+  return finish(c, p, pl_temporaries_end(c, alone, v));
 }
 
 pl_sparse pl_sparse_scale(pl_context *c, pl_sparse a, pl_value s) {
@@ -137,9 +124,9 @@ pl_sparse pl_sparse_scale(pl_context *c, pl_sparse a, pl_value s) {
 
 pl_sparse pl_sparse_subtract(pl_context *c, pl_sparse a, pl_sparse b) {
   if (a.pattern == b.pattern) return with_values(a, PL_BINARY(sub, c, a.values, b.values));
-  bool alone = begin(c);
+  bool alone = pl_temporaries_begin(c);
   pl_sparse r = pl_sparse_add(c, a, (pl_sparse){b.pattern, PL_UNARY(neg, c, b.values)});
-  r.values = end(c, alone, r.values);
+  r.values = pl_temporaries_end(c, alone, r.values);
   return r;
 }
 
@@ -147,9 +134,9 @@ pl_sparse pl_sparse_hadamard(pl_context *c, pl_sparse a, pl_sparse b) {
   if (a.pattern == b.pattern) return with_values(a, PL_BINARY(mul, c, a.values, b.values));
   pl_plan *p = pl_plan_get(c, PL_PLAN_HADAMARD, PATTERN(a), PATTERN(b));
   if (!p) return none;
-  bool alone = begin(c);
+  bool alone = pl_temporaries_begin(c);
   pl_value v = PL_BINARY(mul, c, gather(c, a.values, p->map_a), gather(c, b.values, p->map_b));
-  return finish(c, p, end(c, alone, v));
+  return finish(c, p, pl_temporaries_end(c, alone, v));
 }
 
 pl_sparse pl_sparse_cast(pl_context *c, pl_sparse a, pl_dtype dtype) {
@@ -175,9 +162,9 @@ static pl_sparse scale_along(pl_context *c, pl_sparse a, pl_value d, bool column
   }
   pl_plan *p = indices(c, PATTERN(a));
   if (!p) return none;
-  bool alone = begin(c);
+  bool alone = pl_temporaries_begin(c);
   pl_value v = PL_BINARY(mul, c, a.values, gather(c, d, columns ? p->map_b : p->map_a));
-  return finish(c, p, end(c, alone, v));
+  return finish(c, p, pl_temporaries_end(c, alone, v));
 }
 pl_sparse pl_sparse_scale_rows(pl_context *c, pl_sparse a, pl_value d) { return scale_along(c, a, d, false); }
 pl_sparse pl_sparse_scale_columns(pl_context *c, pl_sparse a, pl_value d) { return scale_along(c, a, d, true); }
@@ -241,11 +228,11 @@ pl_sparse pl_sparse_gram(pl_context *c, pl_sparse b, pl_value d) {
   int64_t block = gram_block(c, PATTERN(b), d);
   pl_plan *p = block ? pl_plan_make(c, PL_PLAN_GRAM, b.pattern, NULL, block) : NULL;
   if (!p) return none;
-  bool alone = begin(c);
+  bool alone = pl_temporaries_begin(c);
   int64_t n = p->via->cols;
   d = pl_slot_get(c, d)->rank ? pl_reshape_to(c, d, 1, &n) : pl_call1(c, PL_OP(broadcast_to), d, &PL_INTS(1, &n));
   pl_value v = pl_call2(c, PL_OP(spmv), gram_map(c, p, b.values), d, (pl_attr[]){PL_OBJECT(&p->via->base), PL_INT(0)});
-  return finish(c, p, end(c, alone, v));
+  return finish(c, p, pl_temporaries_end(c, alone, v));
 }
 
 pl_value pl_sparse_apply(pl_context *c, pl_sparse a, pl_value x) {
@@ -266,10 +253,10 @@ static pl_value dense(pl_context *c, pl_plan *p, pl_value values) {
 pl_value pl_sparse_dense(pl_context *c, pl_sparse a) {
   pl_plan *p = pl_plan_get(c, PL_PLAN_FLAT, PATTERN(a), NULL);
   if (!p) return PL_NONE;
-  bool alone = begin(c);
+  bool alone = pl_temporaries_begin(c);
   pl_value v = dense(c, p, a.values);
   pl_object_release(&p->base);
-  return end(c, alone, v);
+  return pl_temporaries_end(c, alone, v);
 }
 
 static bool is_matrix(pl_context *c, pl_value t, pl_info *info) {
@@ -293,9 +280,9 @@ pl_sparse pl_sparse_sample(pl_context *c, pl_value t, pl_object *pattern) {
   }
   pl_plan *p = pl_plan_get(c, PL_PLAN_FLAT, q, NULL);
   if (!p) return none;
-  bool alone = begin(c);
+  bool alone = pl_temporaries_begin(c);
   pl_value v = gather(c, PL_UNARY(ravel, c, pl_floats(c, t)), p->map_a);
-  return finish(c, p, end(c, alone, v));
+  return finish(c, p, pl_temporaries_end(c, alone, v));
 }
 
 pl_sparse pl_sparse_from_dense(pl_context *c, pl_value t, double tolerance) {
@@ -357,10 +344,10 @@ pl_value pl_sparse_pick(pl_context *c, pl_sparse a, pl_value rows, pl_value colu
   pl_plan *p = pl_plan_make(c, PL_PLAN_PICK, a.pattern, &list->base, 0);
   pl_object_release(&list->base);
   if (!p) return PL_NONE;
-  bool alone = begin(c);
+  bool alone = pl_temporaries_begin(c);
   pl_value v = gather(c, and_one_more(c, a.values, 0), p->map_a);
   pl_object_release(&p->base);
-  return end(c, alone, v);
+  return pl_temporaries_end(c, alone, v);
 }
 
 pl_value pl_sparse_element(pl_context *c, pl_sparse a, int64_t row, int64_t column) {
@@ -371,9 +358,9 @@ pl_value pl_sparse_element(pl_context *c, pl_sparse a, int64_t row, int64_t colu
     return PL_NONE;
   }
   int32_t k = pl_pattern_entry(p, (int32_t)row - 1, (int32_t)column - 1);
-  bool alone = begin(c);
+  bool alone = pl_temporaries_begin(c);
   pl_value v = pl_reshape_to(c, k < 0 ? zeros(c, 1, a.values) : pl_part(c, a.values, 0, k, 1, 1), 0, NULL);
-  return end(c, alone, v);
+  return pl_temporaries_end(c, alone, v);
 }
 
 /* Sizes of rows (columns) of blocks, or an error. */
@@ -425,10 +412,10 @@ pl_sparse pl_sparse_block(pl_context *c, int rows, int columns, const pl_sparse 
   pl_plan *p = list ? pl_plan_make(c, PL_PLAN_BLOCK, &list->base, NULL, 0) : NULL;
   pl_object_release((pl_object *)list);
   if (!p) return none;
-  bool alone = begin(c);
+  bool alone = pl_temporaries_begin(c);
   for (int k = 0; k < n_values; k++) values[k] = pl_cast(c, values[k], single ? PL_F32 : PL_F64);
   pl_value v = gather(c, pl_apply1(c, PL_OP(concat), n_values, values, &PL_INT(0)), p->map_a);
-  return finish(c, p, end(c, alone, v));
+  return finish(c, p, pl_temporaries_end(c, alone, v));
 }
 
 pl_sparse pl_sparse_incidence(pl_context *c, pl_value left, pl_value right, int64_t n) {
@@ -442,14 +429,14 @@ pl_sparse pl_sparse_incidence(pl_context *c, pl_value left, pl_value right, int6
   pl_list *checked = pl_list_indices(c, "incidence", 2, (const char *[]){"left cell", "right cell"},
                                      (pl_value[]){left, right}, (int64_t[]){n, n});
   pl_object_release((pl_object *)checked);
-  bool alone = begin(c);
+  bool alone = pl_temporaries_begin(c);
   int64_t m = l.count;
   pl_value face = pl_apply1(c, PL_OP(range), 0, NULL, (pl_attr[]){PL_REALV(1), PL_REALV(1), PL_INT(m), PL_INT(PL_I64)});
   pl_value one = pl_call1(c, PL_OP(broadcast_to), pl_constant(c, PL_F64, 1), &PL_INTS(1, &m));
   pl_value both[] = {face, face}, cells[] = {left, right}, signs[] = {PL_UNARY(neg, c, one), one};
   pl_value i = pl_apply1(c, PL_OP(concat), 2, both, &PL_INT(0)), j = pl_apply1(c, PL_OP(concat), 2, cells, &PL_INT(0));
   pl_sparse g = pl_sparse_triplets(c, i, j, pl_apply1(c, PL_OP(concat), 2, signs, &PL_INT(0)), m, n);
-  g.values = end(c, alone, g.values);
+  g.values = pl_temporaries_end(c, alone, g.values);
   return g;
 }
 
@@ -462,9 +449,9 @@ pl_value pl_sparse_sum(pl_context *c, pl_sparse a, int axis) {
     return PL_NONE;
   }
   int64_t n = axis == 0 ? PATTERN(a)->rows : PATTERN(a)->cols;
-  bool alone = begin(c);
+  bool alone = pl_temporaries_begin(c);
   pl_value ones = pl_call1(c, PL_OP(broadcast_to), pl_like(c, a.values, 1), &PL_INTS(1, &n));
-  return end(c, alone, axis == 0 ? pl_sparse_apply_transposed(c, a, ones) : pl_sparse_apply(c, a, ones));
+  return pl_temporaries_end(c, alone, axis == 0 ? pl_sparse_apply_transposed(c, a, ones) : pl_sparse_apply(c, a, ones));
 }
 
 pl_value pl_sparse_diagonal(pl_context *c, pl_sparse a, int64_t k) {
@@ -478,22 +465,22 @@ pl_value pl_sparse_diagonal(pl_context *c, pl_sparse a, int64_t k) {
   pl_plan *p = pl_plan_make(c, PL_PLAN_DIAGONAL, a.pattern, NULL, k);
   if (!p) return PL_NONE;
   int64_t first = k < 0 ? -k : 0, last = cols - k < rows ? cols - k : rows;
-  bool alone = begin(c);
+  bool alone = pl_temporaries_begin(c);
   pl_value v = scatter(c, zeros(c, last - first, a.values), p->map_b, gather(c, a.values, p->map_a));
   pl_object_release(&p->base);
-  return end(c, alone, v);
+  return pl_temporaries_end(c, alone, v);
 }
 
 pl_value pl_sparse_trace(pl_context *c, pl_sparse a) {
-  bool alone = begin(c);
+  bool alone = pl_temporaries_begin(c);
   pl_value d = pl_sparse_diagonal(c, a, 0);
-  return end(c, alone, pl_call1(c, PL_OP(sum), d, (pl_attr[]){PL_INTS(-1, NULL), PL_INT(0)}));
+  return pl_temporaries_end(c, alone, pl_call1(c, PL_OP(sum), d, (pl_attr[]){PL_INTS(-1, NULL), PL_INT(0)}));
 }
 
 pl_value pl_sparse_norm(pl_context *c, pl_sparse a, pl_sparse_norm_kind kind) {
   pl_attr all[] = {PL_INTS(-1, NULL), PL_INT(0)};
   if (PATTERN(a)->nnz == 0) return pl_call1(c, PL_OP(sum), a.values, all);
-  bool alone = begin(c);
+  bool alone = pl_temporaries_begin(c);
   pl_value v;
   if (kind == PL_NORM_FROBENIUS) {
     v = pl_call1(c, PL_OP(norm), a.values, (pl_attr[]){all[0], PL_REALV(2), PL_INT(0)});
@@ -502,7 +489,7 @@ pl_value pl_sparse_norm(pl_context *c, pl_sparse a, pl_sparse_norm_kind kind) {
     if (kind != PL_NORM_MAX) v = pl_sparse_sum(c, (pl_sparse){a.pattern, v}, kind == PL_NORM_ONE ? 0 : 1);
     v = pl_call1(c, PL_OP(max), v, all);
   }
-  return end(c, alone, v);
+  return pl_temporaries_end(c, alone, v);
 }
 
 /* ---- fixed unknowns ---- */
@@ -552,14 +539,14 @@ pl_sparse pl_sparse_dirichlet(pl_context *c, pl_sparse a, pl_value fixed, pl_val
   pl_object_release((pl_object *)list);
   pl_sparse r = none;
   if (p) {
-    bool alone = begin(c);
+    bool alone = pl_temporaries_begin(c);
     b = pl_floats(c, b);
     pl_value u = fixed_values(c, value, b, pl_slot_get(c, q->map_b)->count);
     pl_value known = pl_call3(c, PL_OP(put), pl_zeros_like(c, b), q->map_b, u, &PL_INT(0));
     pl_value left = pl_minus(c, b, pl_sparse_apply(c, a, known));
-    *rhs = end(c, alone, pl_call3(c, PL_OP(put), left, q->map_b, u, &PL_INT(0)));
-    alone = begin(c);
-    r = finish(c, p, end(c, alone, gather(c, and_one_more(c, a.values, 1), p->map_a)));
+    *rhs = pl_temporaries_end(c, alone, pl_call3(c, PL_OP(put), left, q->map_b, u, &PL_INT(0)));
+    alone = pl_temporaries_begin(c);
+    r = finish(c, p, pl_temporaries_end(c, alone, gather(c, and_one_more(c, a.values, 1), p->map_a)));
     if (!r.pattern && alone) pl_release(c, *rhs);
     if (!r.pattern) *rhs = PL_NONE;
   }
