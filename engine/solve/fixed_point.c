@@ -56,15 +56,6 @@ typedef struct {
   pl_progress p;
 } fixed;
 
-static double dot(const double *x, const double *y, int64_t n) {
-  double sum[4] = {0};
-  int64_t i = 0;
-  for (; i + 4 <= n; i += 4)
-    for (int k = 0; k < 4; k++) sum[k] += x[i + k] * y[i + k];
-  for (; i < n; i++) sum[0] += x[i] * y[i];
-  return (sum[0] + sum[1]) + (sum[2] + sum[3]);
-}
-
 static pl_next evaluate(pl_activation *a, fixed *s) {
   s->p.evaluations++;
   pl_frame_input_at(s->g, 0, s->u);
@@ -105,16 +96,16 @@ static int least(const fixed *s, int m, double *gamma) {
   for (; n < s->columns; n++) {
     double *q = s->q + n * s->each;
     memcpy(q, column(s, s->df, m, n), (size_t)s->p.n * sizeof *q);
-    double before = sqrt(dot(q, q, s->p.n));
+    double before = sqrt(pl_dot(q, q, s->p.n));
     for (int k = 0; k < n; k++) {
       const double *old = s->q + k * s->each;
-      r[k][n] = dot(old, q, s->p.n);
+      r[k][n] = pl_dot(old, q, s->p.n);
       for (int64_t i = 0; i < s->p.n; i++) q[i] -= r[k][n] * old[i];
     }
-    r[n][n] = sqrt(dot(q, q, s->p.n));
+    r[n][n] = sqrt(pl_dot(q, q, s->p.n));
     if (!(r[n][n] > 1e-10 * before)) break;
     for (int64_t i = 0; i < s->p.n; i++) q[i] /= r[n][n];
-    y[n] = dot(q, s->f, s->p.n);
+    y[n] = pl_dot(q, s->f, s->p.n);
   }
   for (int k = n; k-- > 0;) {
     gamma[k] = y[k];

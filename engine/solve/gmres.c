@@ -6,14 +6,7 @@
 #include <math.h>
 #include <string.h>
 
-static double dot(const double *x, const double *y, int64_t n) {
-  double sum[4] = {0};
-  int64_t i = 0;
-  for (; i + 4 <= n; i += 4)
-    for (int k = 0; k < 4; k++) sum[k] += x[i + k] * y[i + k];
-  for (; i < n; i++) sum[0] += x[i] * y[i];
-  return (sum[0] + sum[1]) + (sum[2] + sum[3]);
-}
+#include "report.h"
 
 static double *vector(const pl_gmres *g, int j) { return g->basis + j * g->stride; }
 
@@ -46,7 +39,7 @@ bool pl_gmres_begin(pl_gmres *g, const double *b, double tolerance) {
   memcpy(vector(g, 0), b, (size_t)g->n * sizeof *b);
   g->products = 0;
   g->tolerance = tolerance;
-  g->residual = sqrt(dot(b, b, g->n));
+  g->residual = sqrt(pl_dot(b, b, g->n));
   return g->residual > tolerance && start(g, g->residual);
 }
 
@@ -82,22 +75,22 @@ static bool restart(pl_gmres *g) {
     const double *v = vector(g, j);
     for (int64_t i = 0; i < g->n; i++) r[i] += q[j] * v[i];
   }
-  double norm = sqrt(dot(r, r, g->n));
+  double norm = sqrt(pl_dot(r, r, g->n));
   return norm > 0 && start(g, norm);
 }
 
 bool pl_gmres_next(pl_gmres *g) {
   int j = g->columns;
-  double *w = g->out, *h = g->h + j * (PL_GMRES_COLUMNS + 1), before = sqrt(dot(w, w, g->n));
+  double *w = g->out, *h = g->h + j * (PL_GMRES_COLUMNS + 1), before = sqrt(pl_dot(w, w, g->n));
   memset(h, 0, (PL_GMRES_COLUMNS + 1) * sizeof *h);
   for (int pass = 0; pass < 2; pass++)
     for (int k = 0; k <= j; k++) {
       const double *v = vector(g, k);
-      double a = dot(v, w, g->n);
+      double a = pl_dot(v, w, g->n);
       h[k] += a;
       for (int64_t i = 0; i < g->n; i++) w[i] -= a * v[i];
     }
-  h[j + 1] = sqrt(dot(w, w, g->n));
+  h[j + 1] = sqrt(pl_dot(w, w, g->n));
   bool exhausted =
       !(h[j + 1] > 4 * DBL_EPSILON * before); /* the space has all of the solution, or the operator is bad */
   if (!exhausted)

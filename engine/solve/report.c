@@ -5,6 +5,14 @@
 #include <stdio.h>
 #include <string.h>
 
+double pl_dot(const double *x, const double *y, int64_t n) {
+  double sum[4] = {0};
+  int64_t i = 0;
+  for (; i + 4 <= n; i += 4)
+    for (int k = 0; k < 4; k++) sum[k] += x[i + k] * y[i + k];
+  for (; i < n; i++) sum[0] += x[i] * y[i];
+  return (sum[0] + sum[1]) + (sum[2] + sum[3]);
+}
 double pl_norm2(const double *x, int64_t n) {
   double sum = 0, scale = 0;
   for (int64_t i = 0; i < n; i++) scale = fmax(scale, fabs(x[i]));

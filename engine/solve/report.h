@@ -15,6 +15,7 @@ typedef struct {
   const pl_attr *names; /* of the equations, as pl_newton_options has them; may be NULL */
 } pl_progress;
 
+double pl_dot(const double *x, const double *y, int64_t n);
 double pl_norm2(const double *x, int64_t n);
 double pl_largest(const double *x, int64_t n); /* magnitude */
 bool pl_all_finite(const double *x, int64_t n);
