@@ -2,16 +2,9 @@
 local pl = require "perilune"
 local sparse = pl.sparse
 
-local function near(a, b, tolerance)
-  local d = pl.max(pl.abs(a - b)):item()
-  assert.is_true(d <= tolerance, ("off by %g"):format(d))
-end
-
-local function fails(text, f, ...)
-  local ok, message = pcall(f, ...)
-  assert.is_false(ok)
-  assert.is_truthy(tostring(message):find(text, 1, true), tostring(message))
-end
+local expect = require "tests.expect"
+local near = expect.near
+local fails = expect.fails
 
 local rng = pl.rng(2)
 local function chain(n) return sparse.diags({-1, 2, -1}, {-1, 0, 1}, n) end

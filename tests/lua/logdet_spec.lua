@@ -2,10 +2,8 @@
 local pl = require "perilune"
 local sparse = pl.sparse
 
-local function near(a, b, tolerance)
-  local d = pl.max(pl.abs(a - b)):item()
-  assert.is_true(d <= tolerance, ("off by %g"):format(d))
-end
+local expect = require "tests.expect"
+local near = expect.near
 
 local rng = pl.rng(11)
 local n = 30

@@ -1,10 +1,8 @@
 -- Sparse least squares and minimum norm against dense algebra; derivatives; errors.
 local pl = require "perilune"
 local sparse = pl.sparse
-local function near(a, b, tolerance)
-  local d = pl.max(pl.abs(a - b)):item()
-  assert.is_true(d <= tolerance, ("off by %g"):format(d))
-end
+local expect = require "tests.expect"
+local near = expect.near
 
 local rng = pl.rng(5)
 local tall = sparse.diags({rng:normal(9), 2 + rng:uniform(9), rng:normal(9), 0.5}, {-4, 0, -1, -6}, {15, 9})
