@@ -2,10 +2,7 @@
 local pl = require "perilune"
 local now = dofile "bench/clock.lua"
 local function close(a, b, tolerance) assert.is_true(math.abs(a - b) <= tolerance, ("%.17g, not %.17g"):format(a, b)) end
-local function fails(text, f, ...)
-  local ok, message = pcall(f, ...)
-  assert.is_true(not ok and tostring(message):find(text, 1, true) ~= nil, tostring(message))
-end
+local fails = require("tests.expect").fails
 local function largest(x) return pl.max(pl.abs(x)):item() end
 local function only(...) return (...) end
 
