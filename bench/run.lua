@@ -236,7 +236,7 @@ end
 function program.sparse() beside_scipy("sparse") end
 
 -- Single ops: size and name -> least seconds and a number, of all rounds and (for the peer) one and two threads.
-local scipy = {tridiagonal_solve = true, cubic_spline = true, gaussian_filter = true, dct = true} -- what PyTorch lacks
+local scipy = {betainc = true, expint = true, tridiagonal_solve = true, cubic_spline = true, gaussian_filter = true, dct = true} -- what PyTorch lacks
 function program.families()
   local function collect(command, into, order)
     local _, text = run(command)
